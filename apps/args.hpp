@@ -1,0 +1,218 @@
+// args.hpp - the command line of the programs in this folder.
+//
+// A program lists its options once; from that list come the parsing, the
+// messages and --help. Sizes take KiB, MiB, GiB; times take ms, s, m. What is
+// wrong is said in one line that names the thing, with exit code 2.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+/// The options of one program.
+class Args {
+ public:
+  /// `name` as it is called, `summary` in one line. Lifetime: literals.
+  Args(const char* name, const char* summary)
+      : name_(name), summary_(summary) {}
+
+  /// `--flag WORD`, any text.
+  void text(const char* flag, const char* word, const char* help,
+            std::string& value) {
+    add<std::string>(flag, word, help, value, [](std::string_view given) {
+      return std::pair(std::string(given), true);
+    });
+  }
+
+  /// `--flag N`, a whole number between `least` and `most`.
+  template <class Number>
+  void number(const char* flag, const char* help, Number& value,
+              std::uint64_t least, std::uint64_t most) {
+    add<Number>(flag, "N", help, value, [=](std::string_view given) {
+      std::uint64_t parsed = 0;
+      const bool good = whole(given, parsed) && parsed >= least &&
+                        parsed <= most;
+      return std::pair(static_cast<Number>(parsed), good);
+    });
+    options_.back().expects = "a number from " + std::to_string(least) +
+                              " to " + std::to_string(most);
+  }
+
+  /// `--flag TIME`: 500ms, 5s, 2m; a bare number is seconds.
+  void time(const char* flag, const char* help,
+            std::chrono::nanoseconds& value) {
+    add<std::chrono::nanoseconds>(flag, "TIME", help, value, parse_time);
+    options_.back().expects = "a time such as 500ms, 5s or 2m";
+  }
+
+  /// `--flag`, given or not.
+  void flag(const char* flag, const char* help, bool& value) {
+    add<bool>(flag, "", help, value,
+              [](std::string_view) { return std::pair(true, true); });
+  }
+
+  /// Sets the values. Prints usage and exits 0 for --help; exits 2, after one
+  /// line on stderr, for anything that is not right.
+  void parse(int argc, char** argv) const {
+    for (int i = 1; i < argc; ++i) {
+      const std::string_view argument = argv[i];
+      if (argument == "--help" || argument == "-h") print_usage();
+      const auto equals = argument.find('=');
+      const std::string_view flag = argument.substr(0, equals);
+      const Option& option = find(flag, argument);
+      if (option.word[0] == '\0') {
+        if (equals != argument.npos) {
+          refuse("option '" + std::string(flag) + "' takes no value");
+        }
+        option.set("");
+        continue;
+      }
+      if (equals == argument.npos && i + 1 == argc) {
+        refuse("option '" + std::string(flag) + "' needs a value, " +
+               option.word);
+      }
+      const std::string_view value =
+          equals == argument.npos ? argv[++i] : argument.substr(equals + 1);
+      if (!option.set(value)) {
+        refuse("option '" + std::string(flag) + "' takes " + option.expects +
+               ", not '" + std::string(value) + "'");
+      }
+    }
+  }
+
+  /// Ends the program: "name: what; try --help" on stderr, exit code 2.
+  [[noreturn]] void refuse(const std::string& what) const {
+    std::fprintf(stderr, "%s: %s; try --help\n", name_, what.c_str());
+    std::exit(2);
+  }
+
+ private:
+  class Setter {
+   public:
+    virtual ~Setter() = default;
+    virtual bool set(std::string_view given) = 0;
+  };
+
+  struct Option {
+    const char* flag;
+    const char* word;  // empty: takes no value
+    const char* help;
+    std::string expects;
+    std::unique_ptr<Setter> setter;
+    bool set(std::string_view given) const { return setter->set(given); }
+  };
+
+  template <class T, class Parse>
+  void add(const char* flag, const char* word, const char* help, T& value,
+           Parse parse) {
+    class Set final : public Setter {
+     public:
+      Set(T& target, Parse p) : target_(target), parse_(p) {}
+      bool set(std::string_view given) override {
+        auto [parsed, good] = parse_(given);
+        if (good) target_ = std::move(parsed);
+        return good;
+      }
+
+     private:
+      T& target_;
+      Parse parse_;
+    };
+    options_.push_back({flag, word, help, word,
+                        std::make_unique<Set>(value, parse)});
+  }
+
+  static bool whole(std::string_view text, std::uint64_t& value) {
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size();
+  }
+
+  static std::pair<std::chrono::nanoseconds, bool> parse_time(
+      std::string_view text) {
+    struct Unit {
+      std::string_view name;
+      std::int64_t ms;
+    };
+    constexpr Unit kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000},
+                               {"", 1000}};
+    const auto digits = text.find_first_not_of("0123456789");
+    const std::string_view unit =
+        digits == text.npos ? "" : text.substr(digits);
+    std::uint64_t count = 0;
+    for (const Unit& known : kUnits) {
+      if (known.name != unit) continue;
+      // A century in milliseconds is far from overflowing.
+      const bool good = whole(text.substr(0, digits), count) &&
+                        count <= 3'000'000'000'000 / 1000;
+      return {std::chrono::milliseconds(static_cast<std::int64_t>(count) *
+                                        known.ms),
+              good};
+    }
+    return {{}, false};
+  }
+
+  const Option& find(std::string_view flag, std::string_view whole) const {
+    for (const Option& option : options_) {
+      if (flag == option.flag) return option;
+    }
+    if (flag.substr(0, 1) != "-") {
+      refuse("unexpected argument '" + std::string(whole) + "'");
+    }
+    std::string message = "unknown option '" + std::string(flag) + "'";
+    const char* best = nullptr;
+    std::size_t least = 4;  // further away it is no slip of the finger
+    for (const Option& option : options_) {
+      const std::size_t distance = edits(flag, option.flag);
+      if (distance < least) {
+        least = distance;
+        best = option.flag;
+      }
+    }
+    if (best != nullptr) {
+      message += " (did you mean '" + std::string(best) + "'?)";
+    }
+    refuse(message);
+  }
+
+  /// How many letters must change to turn one word into the other
+  /// (Levenshtein).
+  static std::size_t edits(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), 0u);
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+      std::size_t diagonal = std::exchange(row[0], i);
+      for (std::size_t j = 1; j <= b.size(); ++j) {
+        const std::size_t changed = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
+        diagonal = row[j];
+        row[j] = std::min({changed, row[j - 1] + 1, row[j] + 1});
+      }
+    }
+    return row.back();
+  }
+
+  [[noreturn]] void print_usage() const {
+    std::printf("%s - %s\n\nusage: %s [options]\n\n", name_, summary_, name_);
+    for (const Option& option : options_) {
+      const std::string left = std::string(option.flag) + ' ' + option.word;
+      std::printf("  %-24s %s\n", left.c_str(), option.help);
+    }
+    std::printf("  %-24s %s\n", "--help", "print this and exit");
+    const bool written = std::fflush(stdout) == 0;
+    std::exit(written ? 0 : 1);
+  }
+
+  const char* name_;
+  const char* summary_;
+  std::vector<Option> options_;
+};

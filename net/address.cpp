@@ -1,0 +1,134 @@
+// address.cpp - the texts of addresses.
+// SPDX-License-Identifier: MIT
+#include "address.hpp"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "../runtime/error.hpp"
+
+namespace violet {
+
+namespace {
+
+[[noreturn]] void refuse(std::string_view host, const char* why) {
+  throw_system(EINVAL, "address '" + std::string(host) + "' (" + why + ')');
+}
+
+template <class Name>
+Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
+  return Address::from(reinterpret_cast<const sockaddr*>(&name),
+                       static_cast<unsigned>(size));
+}
+
+Address parse_unix(std::string_view host, std::string_view path) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.empty()) refuse(host, "a path must follow unix:");
+  if (path.size() >= sizeof name.sun_path) {
+    refuse(host, "a unix path has at most 107 bytes");
+  }
+  std::copy(path.begin(), path.end(), name.sun_path);
+  return as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
+}
+
+Address parse_ipv6(std::string_view host, std::uint16_t port) {
+  std::string text(host);
+  if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
+    text = text.substr(1, text.size() - 2);
+  }
+  sockaddr_in6 name{};
+  name.sin6_family = AF_INET6;
+  name.sin6_port = htons(port);
+  if (const auto percent = text.find('%'); percent != std::string::npos) {
+    name.sin6_scope_id = ::if_nametoindex(text.c_str() + percent + 1);
+    if (name.sin6_scope_id == 0) refuse(host, "no such network interface");
+    text.resize(percent);
+  }
+  if (::inet_pton(AF_INET6, text.c_str(), &name.sin6_addr) != 1) {
+    refuse(host, "neither an IPv4 nor an IPv6 address nor unix:/path");
+  }
+  return as_address(name);
+}
+
+}  // namespace
+
+Address Address::parse(std::string_view host, std::uint16_t port) {
+  constexpr std::string_view kUnix = "unix:";
+  if (host.substr(0, kUnix.size()) == kUnix) {
+    return parse_unix(host, host.substr(kUnix.size()));
+  }
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(port);
+  std::string text(host);
+  if (host.empty()) text = "0.0.0.0";
+  if (host == "localhost") text = "127.0.0.1";
+  if (::inet_pton(AF_INET, text.c_str(), &name.sin_addr) == 1) {
+    return as_address(name);
+  }
+  return parse_ipv6(host, port);
+}
+
+Address Address::from(const sockaddr* name, unsigned size) noexcept {
+  Address address;
+  address.size_ = std::min<unsigned>(size, kMaxBytes);
+  std::memcpy(address.bytes_, name, address.size_);
+  return address;
+}
+
+int Address::family() const noexcept {
+  return size_ < sizeof(sa_family_t) ? 0 : get()->sa_family;
+}
+
+std::uint16_t Address::port() const noexcept {
+  // IPv4 and IPv6 keep it in the same place.
+  if (family() != AF_INET && family() != AF_INET6) return 0;
+  return ntohs(reinterpret_cast<const sockaddr_in*>(bytes_)->sin_port);
+}
+
+void Address::set_port(std::uint16_t port) noexcept {
+  if (family() != AF_INET && family() != AF_INET6) return;
+  reinterpret_cast<sockaddr_in*>(bytes_)->sin_port = htons(port);
+}
+
+std::string Address::text() const {
+  char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1] = "";
+  switch (family()) {
+    case AF_INET: {
+      const auto* name = reinterpret_cast<const sockaddr_in*>(bytes_);
+      ::inet_ntop(AF_INET, &name->sin_addr, text, sizeof text);
+      return std::string(text) + ':' + std::to_string(port());
+    }
+    case AF_INET6: {
+      const auto* name = reinterpret_cast<const sockaddr_in6*>(bytes_);
+      ::inet_ntop(AF_INET6, &name->sin6_addr, text, sizeof text);
+      std::string host = text;
+      if (name->sin6_scope_id != 0) {
+        char interface[IF_NAMESIZE];
+        if (::if_indextoname(name->sin6_scope_id, interface) != nullptr) {
+          host += std::string("%") + interface;
+        }
+      }
+      return '[' + host + "]:" + std::to_string(port());
+    }
+    case AF_UNIX: {
+      const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
+      const std::size_t begin = offsetof(sockaddr_un, sun_path);
+      if (size_ <= begin) return "unix:";
+      return std::string("unix:") +
+             std::string(name->sun_path,
+                         ::strnlen(name->sun_path, size_ - begin));
+    }
+    default:
+      return "nowhere";
+  }
+}
+
+}  // namespace violet

@@ -1,0 +1,269 @@
+// connection.cpp - the attempts on a stream socket.
+// SPDX-License-Identifier: MIT
+#include "connection.hpp"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "socket.hpp"
+
+namespace violet {
+
+// ---------------------------------------------------------------- lent buffers
+
+namespace internal {
+
+namespace {
+
+/// Frees the kept buffers when their thread ends.
+struct PoolKeeper {
+  ~PoolKeeper() { buffer_pool.clear(); }
+  void arm() const noexcept {}
+};
+thread_local PoolKeeper keeper;
+
+}  // namespace
+
+char* BufferPool::make() noexcept {
+  keeper.arm();
+  return static_cast<char*>(sys::calls->allocate(kBytes));
+}
+
+void BufferPool::free(char* buffer) noexcept { std::free(buffer); }
+
+void BufferPool::clear() noexcept {
+  while (first_ != nullptr) free(take());
+}
+
+// ------------------------------------------------------------ the noted peer
+
+namespace {
+
+/// An address in the 24 bytes of a slot's note. Unix peers have no name that
+/// would be worth keeping.
+struct PeerNote {
+  std::uint16_t family;
+  std::uint16_t port;  // network order, as all that follows
+  std::uint32_t scope;
+  unsigned char host[16];
+};
+static_assert(sizeof(PeerNote) == sizeof(Slot::note));
+
+}  // namespace
+
+Slot& open_connection(Fd socket, const Address& peer) {
+  const int family = peer.family();
+  const bool tcp = family == AF_INET || family == AF_INET6;
+  // It can surely be written. Whether it can be read is left to the first
+  // edge: asking would mostly cost a call that fails.
+  const std::uint8_t traits = tcp ? kStream : 0;
+  Slot& slot = Slots::here().open(std::move(socket), traits, kWritable);
+  PeerNote note{};
+  note.family = static_cast<std::uint16_t>(family);
+  if (family == AF_INET) {
+    const auto* name = reinterpret_cast<const sockaddr_in*>(peer.get());
+    note.port = name->sin_port;
+    std::memcpy(note.host, &name->sin_addr, sizeof name->sin_addr);
+  } else if (family == AF_INET6) {
+    const auto* name = reinterpret_cast<const sockaddr_in6*>(peer.get());
+    note.port = name->sin6_port;
+    note.scope = name->sin6_scope_id;
+    std::memcpy(note.host, &name->sin6_addr, sizeof name->sin6_addr);
+  }
+  std::memcpy(slot.note, &note, sizeof note);
+  return slot;
+}
+
+Address noted_peer(const Slot& slot) noexcept {
+  PeerNote note;
+  std::memcpy(&note, slot.note, sizeof note);
+  sockaddr_storage storage{};
+  unsigned size = 0;
+  if (note.family == AF_INET) {
+    auto* name = reinterpret_cast<sockaddr_in*>(&storage);
+    name->sin_port = note.port;
+    std::memcpy(&name->sin_addr, note.host, sizeof name->sin_addr);
+    size = sizeof *name;
+  } else if (note.family == AF_INET6) {
+    auto* name = reinterpret_cast<sockaddr_in6*>(&storage);
+    name->sin6_port = note.port;
+    name->sin6_scope_id = note.scope;
+    std::memcpy(&name->sin6_addr, note.host, sizeof name->sin6_addr);
+    size = sizeof *name;
+  } else if (note.family != 0) {
+    size = sizeof(sa_family_t);
+  }
+  storage.ss_family = note.family;
+  return Address::from(reinterpret_cast<sockaddr*>(&storage), size);
+}
+
+}  // namespace internal
+
+// ------------------------------------------------------------------- receiving
+
+bool RecvEvent::attempt() noexcept {
+  if (buffer_.empty()) return true;
+  note_idle();
+  return drive<Direction::kRead>([this](int fd) {
+    const ssize_t count = receive(fd, buffer_.data(), buffer_.size());
+    if (count > 0) got_ = static_cast<std::size_t>(count);
+    return count;
+  });
+}
+
+bool RecvChunkEvent::attempt() noexcept {
+  note_idle();
+  return drive<Direction::kRead>([this](int fd) -> ssize_t {
+    auto& pool = internal::buffer_pool;
+    char* buffer = pool.take();
+    if (buffer == nullptr) return -ENOMEM;
+    const ssize_t count = receive(fd, buffer, pool.kBytes);
+    if (count > 0) {
+      buffer_ = buffer;
+      size_ = static_cast<std::size_t>(count);
+    } else {
+      pool.give_back(buffer);
+    }
+    return count;
+  });
+}
+
+// --------------------------------------------------------------------- sending
+
+template <bool kAll>
+bool BasicSendEvent<kAll>::attempt() noexcept {
+  if (data_.empty()) return true;
+  return drive<Direction::kWrite>([this](int fd) { return send_on(fd); });
+}
+
+// A short send is probed until EAGAIN: the next edge comes only after that.
+template <bool kAll>
+ssize_t BasicSendEvent<kAll>::send_on(int fd) noexcept {
+  slot_->owes_reply(false);
+  for (;;) {
+    const std::string_view rest(data_.data() + sent_, data_.size() - sent_);
+    const ssize_t count = sys::uninterrupted([&] {
+      return sys::calls->send(fd, rest.data(), rest.size(), 0);
+    });
+    if (count < 0) return count;
+    sent_ += static_cast<std::size_t>(count);
+    slot_->sent_bytes += static_cast<std::uint64_t>(count);
+    if (!kAll || sent_ == data_.size()) return 0;
+    if (!spend()) return kGoBehind;
+  }
+}
+
+template <bool kAll>
+void BasicSendEvent<kAll>::describe(Description& out) const {
+  describe_as(kAll ? "sendall" : "send", out);
+  out.text +=
+      ' ' + std::to_string(sent_) + '/' + std::to_string(data_.size());
+}
+
+template class BasicSendEvent<false>;
+template class BasicSendEvent<true>;
+
+// ------------------------------------------------------------------ connecting
+
+bool ConnectEvent::attempt() noexcept {
+  if (slot_ == nullptr && begin_connecting()) return true;
+  return drive<Direction::kWrite>([](int fd) -> ssize_t {
+    pollfd descriptor{fd, POLLOUT, 0};
+    if (sys::calls->poll(&descriptor, 1, 0) == 0) return -EAGAIN;
+    int error = 0;
+    unsigned size = sizeof error;
+    sys::calls->getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    return -error;
+  });
+}
+
+/// Returns: true if the outcome is known at once.
+bool ConnectEvent::begin_connecting() noexcept {
+  const int number = sys::calls->socket(address_.family(), SOCK_STREAM, 0);
+  error_ = std::max(0, -number);
+  if (error_ != 0) return true;
+  Fd socket(number);
+  set_no_delay(number, address_.family());
+  const int result = sys::uninterrupted([&] {
+    return sys::calls->connect(number, address_.get(), address_.size());
+  });
+  const bool pending = result == -EINPROGRESS || result == -EALREADY;
+  if (result < 0 && !pending) {
+    error_ = -result;
+    return true;
+  }
+  if (!Slots::here().prepare()) {
+    error_ = ENOMEM;
+    return true;
+  }
+  slot_ = &internal::open_connection(std::move(socket), address_);
+  descriptor_ = Descriptor(*slot_);
+  if (pending) slot_->ready = 0;
+  return !pending;
+}
+
+Connection ConnectEvent::value() noexcept {
+  if (error_ != 0) return Connection();
+  return Connection(std::move(descriptor_));
+}
+
+Connection ConnectEvent::result() {
+  if (error_ != 0) throw_system(error_, "connect " + address_.text());
+  return Connection(std::move(descriptor_));
+}
+
+// ------------------------------------------------------------------ the rest
+
+void SocketEvent::fail(const char* call) const {
+  if (slot_ == nullptr) throw_system(EBADF, call);
+  raise(call, internal::noted_peer(*slot_).text());
+}
+
+void SocketEvent::describe_as(const char* call, Description& out) const {
+  out.text = call;
+  if (slot_ == nullptr) return;
+  out.text += " fd " + std::to_string(slot_->fd) + ' ' +
+              internal::noted_peer(*slot_).text();
+}
+
+Connection::Connection(Fd socket) {
+  const Address peer = peer_address(socket.get());
+  const int flags = sys::calls->get_flags(socket.get());
+  if (flags >= 0) sys::calls->set_flags(socket.get(), flags | O_NONBLOCK);
+  Slot& slot = internal::open_connection(std::move(socket), peer);
+  slot.traits |= kAdopted;
+  descriptor_ = Descriptor(slot);
+}
+
+void Connection::shutdown(Half half) const {
+  const int how = half == Half::kReceiving ? SHUT_RD
+                  : half == Half::kSending ? SHUT_WR
+                                           : SHUT_RDWR;
+  const int result = sys::calls->shutdown(fd(), how);
+  if (result < 0) throw_system(-result, "shutdown " + peer().text());
+}
+
+Address Connection::peer() const {
+  const Slot* slot = descriptor_.slot();
+  return slot == nullptr ? Address() : internal::noted_peer(*slot);
+}
+
+Address Connection::local() const { return local_address(fd()); }
+
+std::pair<Connection, Connection> connected_pair() {
+  int numbers[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+                   numbers) != 0) {
+    throw_system(errno, "socketpair");
+  }
+  Fd first(numbers[0]);
+  Fd second(numbers[1]);
+  return {Connection(std::move(first)), Connection(std::move(second))};
+}
+
+}  // namespace violet

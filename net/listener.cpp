@@ -1,0 +1,126 @@
+// listener.cpp - accepting, and what to do when it cannot be done.
+// SPDX-License-Identifier: MIT
+#include "listener.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+
+namespace violet {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kRetryAfter = 100ms;
+
+/// Errors of a connection that was in the backlog, not of the listener: the
+/// list in accept(2), "Error handling", and what firewalls cause.
+bool concerns_one_client(int error) noexcept {
+  switch (error) {
+    case ECONNABORTED:
+    case ENETDOWN:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case EPERM:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void complain_of(int error) noexcept {
+  try {
+    complain("accept: " + std::system_category().message(error) +
+             "; clients wait until some connections are closed");
+  } catch (const std::bad_alloc&) {
+    complain("accept: out of memory");
+  }
+}
+
+bool may_pass(int error) noexcept {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS ||
+         error == ENOMEM;
+}
+
+}  // namespace
+
+bool AcceptEvent::attempt() noexcept {
+  end_pause();
+  return drive<Direction::kRead>([this](int fd) -> ssize_t {
+    const ssize_t result = accept_on(fd);
+    if (!may_pass(static_cast<int>(-result))) return result;
+    return pause(static_cast<int>(-result)) ? -EAGAIN : result;
+  });
+}
+
+ssize_t AcceptEvent::accept_on(int fd) noexcept {
+  if (!Slots::here().prepare()) return -ENOMEM;
+  sockaddr_storage name{};
+  auto* peer = reinterpret_cast<sockaddr*>(&name);
+  unsigned size = 0;
+  const auto accept_once = [&] {
+    size = sizeof name;
+    return sys::calls->accept(fd, peer, &size);
+  };
+  int number = sys::uninterrupted(accept_once);
+  while (number < 0 && concerns_one_client(-number)) {
+    number = sys::uninterrupted(accept_once);
+  }
+  if (number < 0) return number;
+  Slot& slot = internal::open_connection(
+      Fd(number), Address::from(peer, std::max<unsigned>(
+                                          size, sizeof(sa_family_t))));
+  set_no_delay(number, name.ss_family);
+  accepted_ = Descriptor(slot);
+  return 0;
+}
+
+/// Has the job woken when a descriptor is freed, or after a while; the client
+/// is still in the backlog then, so the listener counts as ready again.
+/// Returns: false if there is no memory for that.
+bool AcceptEvent::pause(int error) noexcept {
+  Loop& loop = loop_of(*job());
+  if (!loop.timers().start(retry_, after(loop.now(), kRetryAfter), *job())) {
+    return false;
+  }
+  paused_ = true;
+  descriptor_freed_.job = job();
+  Slots::here().starved().push_back(descriptor_freed_);
+  if ((slot_->traits & kComplained) == 0) complain_of(error);
+  slot_->traits |= kComplained;
+  return true;
+}
+
+void AcceptEvent::end_pause() noexcept {
+  if (!std::exchange(paused_, false)) return;
+  loop_of(*job()).timers().stop(retry_);
+  leave(Slots::here().starved(), descriptor_freed_);
+  slot_->ready |= kReadable;
+}
+
+void AcceptEvent::undo() noexcept {
+  end_pause();
+  undo_claim(Direction::kRead);
+}
+
+void AcceptEvent::describe(Description& out) const {
+  out.text = "accept fd " + std::to_string(slot_ == nullptr ? -1 : slot_->fd);
+}
+
+Connection AcceptEvent::result() {
+  if (error_ != 0) throw_system(error_, "accept");
+  return Connection(std::move(accepted_));
+}
+
+Listener::Listener(Fd socket) : address_(local_address(socket.get())) {
+  descriptor_ =
+      Descriptor(Slots::here().open(std::move(socket), 0, kReadable));
+}
+
+}  // namespace violet

@@ -1,0 +1,89 @@
+// listener.hpp - bind, listen, accept.
+//
+// Refused and broken connections in the backlog are skipped, as accept(2)
+// advises. When the process or the system has no descriptors left, accepting
+// pauses until one is closed here, or for 100 ms: connections wait in the
+// backlog meanwhile, and the loop does not spin.
+//
+// Built on: socket, connection. See: accept(2), listen(2).
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "connection.hpp"
+#include "socket.hpp"
+
+namespace violet {
+
+class AcceptEvent : public SocketEvent {
+ public:
+  explicit AcceptEvent(Slot* slot) noexcept : SocketEvent(slot) {}
+  AcceptEvent(AcceptEvent&& other) noexcept : SocketEvent(std::move(other)) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  Connection value() noexcept { return Connection(std::move(accepted_)); }
+  Connection result();
+
+ private:
+  ssize_t accept_on(int fd) noexcept;
+  bool pause(int error) noexcept;
+  void end_pause() noexcept;
+
+  Descriptor accepted_;
+
+  // While no descriptors are to be had: whichever comes first ends that.
+  bool paused_ = false;
+  Waiter descriptor_freed_;
+  Timer retry_;
+};
+
+/// A listening socket. Move-only; closes with its last owner. Belongs to the
+/// thread that made it.
+class Listener {
+ public:
+  /// A listener that is closed.
+  Listener() noexcept {}
+
+  /// Takes over a socket from listen_socket(). Throws: std::system_error.
+  explicit Listener(Fd socket);
+
+  /// Binds and listens. Throws: std::system_error.
+  explicit Listener(const Address& address,
+                    ListenOptions options = ListenOptions())
+      : Listener(listen_socket(address, options)) {}
+
+  /// The same; the host is a number as in Address::parse.
+  Listener(std::string_view host, std::uint16_t port,
+           ListenOptions options = ListenOptions())
+      : Listener(Address::parse(host, port), options) {}
+
+  /// Waits for the next client.
+  /// Suspends: until one is there.
+  /// Returns: a Connection.
+  /// Throws: std::system_error, never for a client that went away again;
+  /// Misuse if another job accepts already.
+  /// Kill: no client is lost; the next accept gets it.
+  AcceptEvent accept() const noexcept {
+    return AcceptEvent(descriptor_.slot());
+  }
+  Coded<AcceptEvent> accept(std::error_code& code) const noexcept {
+    return Coded<AcceptEvent>(accept(), code);
+  }
+
+  /// Where it listens; a port of 0 has become a real one.
+  const Address& address() const noexcept { return address_; }
+
+  /// Stops listening. Clients in the backlog are reset; a job that accepts
+  /// gets bad_file_descriptor.
+  void close() noexcept { descriptor_.close(); }
+  explicit operator bool() const noexcept { return bool(descriptor_); }
+
+ private:
+  Descriptor descriptor_;
+  Address address_;
+};
+
+}  // namespace violet

@@ -1,0 +1,189 @@
+// server.cpp - accepting, logging, draining.
+// SPDX-License-Identifier: MIT
+#include "server.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace violet {
+
+bool ConnectionLimit::take(const Remote& remote,
+                           const std::shared_ptr<WaitQueue>& queue) {
+  const std::lock_guard lock(mutex_);
+  if (free_ > 0) {
+    --free_;
+    return true;
+  }
+  waiting_.push_back({remote, queue});
+  return false;
+}
+
+void ConnectionLimit::give_back() {
+  const std::lock_guard lock(mutex_);
+  ++free_;
+  for (const Waiting& waiting : waiting_) {
+    waiting.remote.post([queue = waiting.queue] { wake_all(*queue); });
+  }
+  waiting_.clear();
+}
+
+std::string ServerSummary::text() const {
+  return "stopped: " + std::to_string(served) + " served, " +
+         std::to_string(cut) + " cut";
+}
+
+namespace internal {
+
+namespace {
+
+/// A peer that resets or vanishes is its own business.
+bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::system_error& e) {
+    return e.code() == std::errc::connection_reset ||
+           e.code() == std::errc::broken_pipe;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+Handoff::Handoff(Connection&& connection) noexcept
+    : connection_(std::move(connection)),
+      index_(connection_.descriptor().slot()->index),
+      generation_(connection_.descriptor().slot()->generation) {}
+
+// Closing has made the slot one generation older; its note stays until it is
+// used again, which would show in an open descriptor or a later generation.
+Address Handoff::peer() const noexcept {
+  const Slot& slot = Slots::here().at(index_);
+  const bool open = slot.fd >= 0 && slot.generation == generation_;
+  const bool closed = slot.fd < 0 && slot.generation == generation_ + 1;
+  return open || closed ? noted_peer(slot) : Address();
+}
+
+Handlers::Handlers(const Listener& listener, const ServerOptions& options,
+                   PeerOf peer_of)
+    : Group(Loop::current(), Loop::current().current_job()),
+      listener_(listener),
+      options_(options),
+      peer_of_(peer_of),
+      hears_(loop()),
+      room_(std::make_shared<WaitQueue>()) {
+  if (options_.shared_limit != nullptr) remote_.emplace(loop().remote());
+}
+
+void Handlers::failed(JobBlock& child) noexcept {
+  const Ending& ending = *child.ending();
+  if (options_.log != Log::kVerbose && is_the_peers_doing(ending.error)) {
+    return;
+  }
+  complain(peer_of_(child).text() + ": handler failed " + ending.text());
+}
+
+void Handlers::left() noexcept {
+  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+  wake_all(*room_);
+  if (empty()) wake_all(drained_);
+}
+
+/// Takes a place for one more client. Returns: false if there is none; room_
+/// is then woken when there may be.
+bool Handlers::has_room() noexcept {
+  const std::size_t most = options_.max_connections;
+  if (most != 0 && size() >= most) return false;
+  return options_.shared_limit == nullptr ||
+         options_.shared_limit->take(*remote_, room_);
+}
+
+bool Handlers::NextEvent::attempt() noexcept {
+  leave_queues();
+  if (!has_room_) has_room_ = handlers_.has_room();
+  if (has_room_) {
+    if (attempt_part(accept_)) return true;
+  } else {
+    room_place_.job = job();
+    handlers_.room_->push_back(room_place_);
+  }
+  Loop& loop = handlers_.loop();
+  if (loop.stop_requested()) {
+    undo();
+    return stopped_ = true;
+  }
+  stop_place_.job = job();
+  loop.stop_waiters().push_back(stop_place_);
+  return false;
+}
+
+void Handlers::NextEvent::undo() noexcept {
+  leave_queues();
+  undo_part(accept_);
+  if (has_room_ && handlers_.options_.shared_limit != nullptr) {
+    handlers_.options_.shared_limit->give_back();
+  }
+  has_room_ = false;
+}
+
+void Handlers::NextEvent::leave_queues() noexcept {
+  leave(*handlers_.room_, room_place_);
+  leave(handlers_.loop().stop_waiters(), stop_place_);
+}
+
+void Handlers::NextEvent::describe(Description& out) const {
+  if (has_room_) {
+    accept_.describe(out);
+  } else {
+    out.text = "room for one more connection";
+  }
+}
+
+std::optional<Connection> Handlers::NextEvent::result() {
+  if (stopped_) return std::nullopt;
+  Connection client = accept_.result();
+  ++handlers_.summary_.served;
+  return client;
+}
+
+/// Waits until the last handler has left.
+class Handlers::DrainedEvent final : public Event {
+ public:
+  explicit DrainedEvent(Handlers& handlers) noexcept : handlers_(handlers) {}
+  DrainedEvent(DrainedEvent&& other) noexcept
+      : Event(std::move(other)), handlers_(other.handlers_) {}
+  bool attempt() noexcept override {
+    if (handlers_.empty()) return true;
+    place_.job = job();
+    if (!place_.in_list()) handlers_.drained_.push_back(place_);
+    return false;
+  }
+  void undo() noexcept override { leave(handlers_.drained_, place_); }
+  void describe(Description& out) const override {
+    out.text = "end of " + std::to_string(handlers_.size()) + " handlers";
+  }
+  void result() const noexcept {}
+
+ private:
+  Handlers& handlers_;
+  Waiter place_;
+};
+
+Task<> Handlers::drain() {
+  end_idle();
+  const bool drained =
+      co_await within(options_.grace, DrainedEvent(*this));
+  if (drained) co_return;
+  summary_.cut = size();
+  kill_all("the grace is over");
+}
+
+void announce(const Address& address) {
+  if (!in_program()) return;
+  print_line(std::string(program_name()) + ": listening on " +
+             address.text());
+}
+
+}  // namespace internal
+
+}  // namespace violet

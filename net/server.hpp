@@ -1,0 +1,277 @@
+// server.hpp - one job for each client, isolated from the others.
+//
+// The idea: a server is a loop that accepts, and a group of handlers. One
+// that throws is logged with its peer and line, and the next client is
+// served. A server that is asked to stop takes what the backlog still holds,
+// ends the handlers that merely await a next request, gives the others a
+// while, and kills what is left.
+//
+// A handler awaits its next request while it receives, if it has sent
+// something since it last received, or has received nothing yet.
+//
+// Built on: listener; runtime/events, within, program.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../runtime/events.hpp"
+#include "../runtime/program.hpp"
+#include "../runtime/within.hpp"
+#include "listener.hpp"
+
+namespace violet {
+
+/// A number of connections that several loops share.
+class ConnectionLimit {
+ public:
+  explicit ConnectionLimit(std::size_t most) noexcept : free_(most) {}
+  ConnectionLimit(const ConnectionLimit&) = delete;
+  ConnectionLimit& operator=(const ConnectionLimit&) = delete;
+
+  /// Takes one. Returns: false if none is left; `queue`, which belongs to the
+  /// loop behind `remote`, is then emptied when one comes back.
+  bool take(const Remote& remote, const std::shared_ptr<WaitQueue>& queue);
+
+  /// Gives one back.
+  void give_back();
+
+ private:
+  struct Waiting {
+    Remote remote;
+    std::shared_ptr<WaitQueue> queue;
+  };
+
+  std::mutex mutex_;  // guards what follows; taken once for a connection
+  std::size_t free_;
+  std::vector<Waiting> waiting_;
+};
+
+/// What a server says on stderr.
+enum class Log : std::uint8_t {
+  kErrors,   // only what goes wrong in a handler
+  kNormal,   // also what an operator wants to know
+  kVerbose,  // also peers that reset or vanish
+};
+
+/// How a server is to behave. Trivially destructible.
+struct ServerOptions {
+  ServerOptions() noexcept {}
+
+  /// How long handlers may go on after a stop.
+  Duration grace = std::chrono::seconds(5);
+
+  /// Clients served at a time; others wait in the backlog. 0: no limit.
+  std::size_t max_connections = 0;
+
+  /// A limit that other servers share; null: this server's own.
+  /// Lifetime: outlives the server.
+  ConnectionLimit* shared_limit = nullptr;
+
+  Log log = Log::kNormal;
+};
+
+/// What a server has done when it has stopped.
+struct ServerSummary {
+  std::uint64_t served = 0;  ///< clients accepted
+  std::uint64_t cut = 0;     ///< handlers killed when the grace was over
+
+  /// "stopped: 12 served, 1 cut"
+  std::string text() const;
+};
+
+namespace internal {
+
+/// A connection among the arguments of its handler's job. A handler that
+/// takes it by value moves it out; whose it was is still known then.
+class Handoff {
+ public:
+  explicit Handoff(Connection&& connection) noexcept;
+
+  Connection& connection() noexcept { return connection_; }
+
+  /// The peer, until the slot is used by another connection.
+  Address peer() const noexcept;
+
+ private:
+  Connection connection_;
+  std::uint32_t index_;
+  std::uint32_t generation_;
+};
+
+/// The handler as each job refers to it: it lives in the server's frame.
+template <class Handler>
+class HandlerRef {
+ public:
+  explicit HandlerRef(Handler& handler) noexcept : handler_(&handler) {}
+  auto operator()(Handoff&& client) const {
+    return (*handler_)(std::move(client.connection()));
+  }
+
+ private:
+  Handler* handler_;
+};
+
+/// The handlers of one server.
+class Handlers final : public Group {
+ public:
+  using PeerOf = Address (*)(const JobBlock& job);
+
+  Handlers(const Listener& listener, const ServerOptions& options,
+           PeerOf peer_of);
+
+  /// Waits for the next client.
+  /// Returns: none once the server is to stop and the backlog is empty.
+  class NextEvent;
+  NextEvent next() noexcept;
+
+  /// Ends what is idle, waits at most the grace for the rest, kills it.
+  Task<> drain();
+
+  const ServerSummary& summary() const noexcept { return summary_; }
+
+ private:
+  class DrainedEvent;
+
+  void failed(JobBlock& child) noexcept override;
+  void left() noexcept override;
+  bool has_room() noexcept;
+
+  const Listener& listener_;  // in the same frame; outlives this
+  ServerOptions options_;
+  PeerOf peer_of_;
+  StopHearer hears_;
+  std::optional<Remote> remote_;     // only with a shared limit
+  std::shared_ptr<WaitQueue> room_;  // woken when there may be room again
+  WaitQueue drained_;                // woken when the last handler has left
+  ServerSummary summary_;
+};
+
+class Handlers::NextEvent final : public Event {
+ public:
+  explicit NextEvent(Handlers& handlers) noexcept
+      : handlers_(handlers), accept_(handlers.listener_.accept()) {}
+  NextEvent(NextEvent&& other) noexcept
+      : Event(std::move(other)),
+        handlers_(other.handlers_),
+        accept_(std::move(other.accept_)) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  std::optional<Connection> result();
+
+ private:
+  void leave_queues() noexcept;
+
+  Handlers& handlers_;
+  AcceptEvent accept_;
+  Waiter stop_place_;
+  Waiter room_place_;
+  bool has_room_ = false;  // a place in the limit is ours
+  bool stopped_ = false;
+};
+
+inline Handlers::NextEvent Handlers::next() noexcept {
+  return NextEvent(*this);
+}
+
+template <class Handler>
+Address peer_of_handler(const JobBlock& job) {
+  using ServedJob = SpawnedJob<void, HandlerRef<Handler>, Handoff>;
+  return std::get<0>(static_cast<const ServedJob&>(job).arguments()).peer();
+}
+
+template <class Handler>
+Task<ServerSummary> serve_with(Listener listener, Handler handler,
+                               ServerOptions options,
+                               std::source_location where) {
+  Handlers handlers(listener, options, peer_of_handler<Handler>);
+  while (auto client = co_await handlers.next()) {
+    spawn_in(handlers, where, HandlerRef<Handler>(handler),
+             Handoff(std::move(*client)));
+  }
+  listener.close();
+  co_await handlers.drain();
+  co_return handlers.summary();
+}
+
+/// In a program (see run_program), says on stdout that clients may come.
+void announce(const Address& address);
+
+template <class Handler>
+Task<> announce_and_serve(std::string host, std::uint16_t port,
+                          Handler handler, ServerOptions options,
+                          std::source_location where) {
+  Listener listener(host, port);
+  announce(listener.address());
+  const ServerSummary summary = co_await serve_with<Handler>(
+      std::move(listener), std::move(handler), options, where);
+  if (options.log != Log::kErrors) complain(summary.text());
+}
+
+template <class F>
+constexpr bool is_closure() noexcept {
+  return std::string_view(__PRETTY_FUNCTION__).find("lambda") !=
+         std::string_view::npos;
+}
+
+/// g++ before 13 destroys twice what a closure has captured if the closure is
+/// written inside a co_await expression (PR 100611); so it must have a name.
+template <class F>
+constexpr bool survives_co_await() noexcept {
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+  using Plain = std::remove_cvref_t<F>;
+  return std::is_lvalue_reference_v<F> || !std::is_class_v<Plain> ||
+         std::is_trivially_destructible_v<Plain> ||
+         !(is_closure<Plain>() || std::is_aggregate_v<Plain>);
+#else
+  return true;
+#endif
+}
+
+}  // namespace internal
+
+/// Accepts clients and runs `handler(Connection)`, a function that returns
+/// Task<>, as a job for each. Ends when the loop is asked to stop; see above.
+/// A handler that throws is logged and concerns nobody else.
+/// Returns: how many were served.
+/// Throws: what accept() throws.
+/// Kill: the handlers die with it.
+template <class Handler>
+Task<ServerSummary> serve(Listener listener, Handler&& handler,
+                          ServerOptions options = ServerOptions(),
+                          std::source_location where =
+                              std::source_location::current()) {
+  static_assert(internal::survives_co_await<Handler&&>(),
+                "violet: on this compiler a capturing lambda must have a name "
+                "before it is given to serve: auto handler = [..](..) {..};");
+  return internal::serve_with<std::decay_t<Handler>>(
+      std::move(listener), std::forward<Handler>(handler), options, where);
+}
+
+/// Listens on host and port and serves: the whole of a simple program, as in
+/// `return run_program(server("127.0.0.1", 4915, echoer));`. The host is a
+/// number as in Address::parse. In a program it says on stdout where it
+/// listens, and on stderr at the end how many were served.
+/// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
+template <class Handler>
+Task<> server(std::string_view host, std::uint16_t port, Handler&& handler,
+              ServerOptions options = ServerOptions(),
+              std::source_location where = std::source_location::current()) {
+  static_assert(internal::survives_co_await<Handler&&>(),
+                "violet: on this compiler a capturing lambda must have a name "
+                "before it is given to server: auto handler = [..](..) {..};");
+  return internal::announce_and_serve<std::decay_t<Handler>>(
+      std::string(host), port, std::forward<Handler>(handler), options, where);
+}
+
+}  // namespace violet

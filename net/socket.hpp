@@ -1,0 +1,49 @@
+// socket.hpp - sockets before a loop knows them.
+//
+// Making, binding and asking are calls that never wait, so they are plain
+// functions on an Fd. It may be made in one thread and used in another.
+//
+// Built on: address, runtime/fd. See: socket(7), tcp(7).
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "../runtime/fd.hpp"
+#include "address.hpp"
+
+namespace violet {
+
+/// How a listening socket is to be made.
+struct ListenOptions {
+  ListenOptions() noexcept {}
+
+  /// Connections that may wait to be accepted; the system caps it.
+  int backlog = 4096;
+
+  /// Lets several sockets share the port: the system spreads connections
+  /// over them. One for each loop of run_loops.
+  bool reuse_port = false;
+};
+
+/// A bound, listening socket. A port that was left a moment ago can be taken
+/// again at once (SO_REUSEADDR).
+/// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
+Fd listen_socket(const Address& address,
+                 ListenOptions options = ListenOptions());
+
+/// Sets an option that is an int.
+/// Throws: std::system_error that names the option.
+void set_option(int fd, int level, int option, int value, const char* name);
+
+/// Sends small messages at once instead of collecting them (TCP_NODELAY).
+/// Without effect on sockets other than TCP.
+void set_no_delay(int fd, int family) noexcept;
+
+/// The address that a socket is bound to, or connected to.
+/// Throws: std::system_error.
+Address local_address(int fd);
+Address peer_address(int fd);
+
+}  // namespace violet

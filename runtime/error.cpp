@@ -1,0 +1,80 @@
+// error.cpp - the texts of errors.
+// SPDX-License-Identifier: MIT
+#include "error.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "sys.hpp"
+
+namespace violet {
+
+void throw_system(int error, const std::string& what) {
+  if (error == ENOMEM) throw std::bad_alloc();
+  throw std::system_error(error, std::system_category(), what);
+}
+
+namespace {
+
+std::atomic<const char*> program = "violet";
+
+}  // namespace
+
+void name_program(const char* name) noexcept { program = name; }
+
+const char* program_name() noexcept { return program; }
+
+void complain(std::string_view sentence) noexcept {
+  try {
+    std::string line = program_name();
+    line.append(": ");
+    line.append(sentence).push_back('\n');
+    sys::calls->write(2, line.data(), line.size());
+  } catch (...) {
+    // No memory for the line: the sentence alone is better than silence.
+    sys::calls->write(2, sentence.data(), sentence.size());
+  }
+}
+
+void fatal(std::string_view sentence, std::source_location where) noexcept {
+  complain(sentence);
+  if (where.line() != 0) complain("  near " + text_of(where));
+  std::abort();
+}
+
+std::string text_of(std::source_location where) {
+  if (where.line() == 0) return "?";
+  std::string_view file = where.file_name();
+  file.remove_prefix(file.rfind('/') + 1);
+  return std::string(file) + ':' + std::to_string(where.line());
+}
+
+// g++ 12 calls the body of a coroutine "void f(f(int)::_Z1fi.Frame*)", other
+// compilers "Task<> f(int)": the last word before the first parenthesis.
+std::string function_of(std::source_location where) {
+  std::string_view name = where.function_name();
+  name = name.substr(0, name.find('('));
+  std::size_t depth = 0;  // a space within <...> does not end the name
+  std::size_t begin = name.size();
+  while (begin > 0) {
+    const char c = name[begin - 1];
+    if (c == '>') ++depth;
+    if (c == '<' && depth > 0) --depth;
+    if (c == ' ' && depth == 0) break;
+    --begin;
+  }
+  return std::string(name.substr(begin));
+}
+
+std::string text_of(std::exception_ptr error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "an exception that is no std::exception";
+  }
+}
+
+}  // namespace violet

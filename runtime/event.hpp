@@ -1,0 +1,193 @@
+// event.hpp - what a job waits for, and the one way to wait.
+//
+// The idea: an event is a request that a job cannot go on without: bytes from
+// a peer, a moment, the end of another job. It lives in the frame that awaits
+// it and is its own registration, so waiting allocates nothing. It has two
+// duties. attempt() completes, or leaves the event with whatever will wake
+// its job. undo() takes it away from there. Between the two the job is
+// parked; when it has been woken and its step comes, the event is attempted
+// once more. So an operation happens only when its job goes on with it, and
+// a kill before that has consumed nothing.
+//
+// Refused: completing operations as soon as they are possible (a kill would
+// lose the byte or the connection), and duties with silent defaults.
+//
+// Built on: error, list, frames, task.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <coroutine>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "error.hpp"
+#include "frames.hpp"
+#include "list.hpp"
+
+namespace violet {
+
+/// What an event tells about itself to a dump or a deadlock report.
+struct Description {
+  std::string text;               ///< "recv fd 7 127.0.0.1:50412"
+  const Stack* job = nullptr;     ///< the job that it waits for, if it is one
+};
+
+/// What a job waits for.
+class Event {
+ public:
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  /// Completes (true), or stays registered with whatever will wake its job
+  /// (false). Called when the wait begins, and again at each step of the job
+  /// until it completes. An error is kept for result().
+  virtual bool attempt() noexcept = 0;
+
+  /// Leaves whatever the event may be registered with. Never resumes anyone.
+  virtual void undo() noexcept = 0;
+
+  /// Says in a few words what is waited for.
+  virtual void describe(Description& out) const = 0;
+
+  /// The job that awaits this; null when nobody does.
+  Stack* job() const noexcept { return job_; }
+
+  /// True while its job awaits a peer's next request and owes it nothing: a
+  /// server that stops ends such a job at once.
+  bool idle() const noexcept { return idle_; }
+
+ protected:
+  Event() noexcept {}
+  // Moved from the function that makes it into the frame or into another
+  // event, always before anyone awaits it.
+  Event(Event&&) noexcept {}
+  ~Event() = default;
+
+  /// Takes one attempt from the job's budget. Returns: false if none is left;
+  /// the event then calls go_behind() and completes later.
+  bool spend() noexcept {
+    if (job_->budget == 0) return false;
+    --job_->budget;
+    return true;
+  }
+
+  /// Attempts an event that is a part of this one, for the same job.
+  template <class E>
+  bool attempt_part(E& part) noexcept {
+    static_cast<Event&>(part).job_ = job_;
+    return part.E::attempt();
+  }
+
+  /// Undoes the wait of a part, if it ever began.
+  static void undo_part(Event& part) noexcept {
+    if (part.job_ != nullptr) part.undo();
+    part.job_ = nullptr;
+  }
+
+  /// Makes the awaiting job ready, behind all others. attempt() must then
+  /// return false.
+  void go_behind() noexcept;
+
+  bool idle_ = false;
+
+  /// An error number for result(), 0 for none.
+  int error_ = 0;
+
+ private:
+  template <class>
+  friend class Await;
+
+  Stack* job_ = nullptr;  // kept alive by itself: the frame is its own
+};
+
+/// Makes a parked job ready; its event is attempted at its next step.
+/// Without effect on a job that is not parked.
+void wake(Stack& job) noexcept;
+
+inline void Event::go_behind() noexcept { wake(*job_); }
+
+/// A place in a queue of jobs that wait for the same thing.
+struct Waiter : Link<Waiter> {
+  Stack* job = nullptr;
+};
+using WaitQueue = List<Waiter, Waiter>;
+
+/// Empties the queue and wakes everyone who stood in it, in order.
+inline void wake_all(WaitQueue& queue) noexcept {
+  while (!queue.empty()) wake(*queue.pop_front().job);
+}
+
+/// Takes `waiter` out of `queue` if it stands there.
+inline void leave(WaitQueue& queue, Waiter& waiter) noexcept {
+  if (waiter.in_list()) queue.remove(waiter);
+}
+
+/// One wait: stands between `co_await` and the event, in the same frame.
+///
+/// Its destructor is what makes it safe to destroy a waiting frame.
+template <class E>
+class Await {
+  static_assert(std::derived_from<E, Event>,
+                "violet: only a Task or an event can be awaited here; for a "
+                "plain function write f(x) without co_await");
+
+ public:
+  explicit Await(E& event) noexcept : event_(event) {}
+  Await(const Await&) = delete;
+  Await& operator=(const Await&) = delete;
+  ~Await() {
+    if (event_.job_ != nullptr) event_.undo();
+  }
+
+  /// Attempts at once, so that what is possible now costs no switch; but a
+  /// job that has used up its budget goes behind the others first.
+  bool await_ready() noexcept {
+    Stack& job = *running;
+    event_.job_ = &job;
+    job.event = &event_;
+    job.step = Step::kWaiting;
+    if (job.budget == 0) {
+      wake(job);
+      return false;
+    }
+    --job.budget;
+    // Its type is known here, so this needs no virtual call.
+    if (!event_.E::attempt()) return false;
+    job.step = Step::kRunning;
+    return true;
+  }
+
+  void await_suspend(std::coroutine_handle<>) const noexcept {}
+
+  decltype(auto) await_resume() {
+    event_.job_ = nullptr;
+    return event_.result();
+  }
+
+ private:
+  E& event_;  // an operand of the same co_await: outlives this
+};
+
+/// Gives any I/O event the error_code form of the standard library's
+/// filesystem: the error is stored instead of thrown.
+///
+/// E offers error(), what it would throw, and value(), what it would return.
+template <class E>
+class Coded final : public E {
+ public:
+  Coded(E&& event, std::error_code& code) noexcept
+      : E(std::move(event)), code_(&code) {}
+
+  auto result() {
+    code_->assign(this->error(), std::system_category());
+    return this->value();
+  }
+
+ private:
+  std::error_code* code_;  // the caller's; written once, on completion
+};
+
+}  // namespace violet

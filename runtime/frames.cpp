@@ -1,0 +1,74 @@
+// frames.cpp - where frames get their memory.
+// SPDX-License-Identifier: MIT
+#include "frames.hpp"
+
+#include <cstdlib>
+
+#include "sys.hpp"
+
+namespace violet {
+
+namespace {
+
+constexpr std::size_t kChunkBytes = 64 * 1024;
+
+/// Returns the pool's chunks when its thread ends.
+struct PoolKeeper {
+  ~PoolKeeper() { frame_pool.release(); }
+  void arm() const noexcept {}
+};
+thread_local PoolKeeper keeper;
+
+}  // namespace
+
+void* FramePool::take_fresh(std::size_t size_class) {
+  const std::size_t bytes = size_class * kStepBytes;
+  const bool pooled = kPooled && size_class < kClasses;
+  void* memory = pooled ? carve(bytes) : sys::calls->allocate(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  ++made_;
+  return memory;
+}
+
+// The rest of a chunk that is too small is left; a chunk holds hundreds of
+// frames, so little is lost.
+void* FramePool::carve(std::size_t bytes) {
+  if (rest_bytes_ < bytes) {
+    void* memory = sys::calls->allocate(kChunkBytes);
+    if (memory == nullptr) return nullptr;
+    keeper.arm();
+    chunks_ = ::new (memory) Free{chunks_};
+    rest_ = static_cast<char*>(memory) + kStepBytes;
+    rest_bytes_ = kChunkBytes - kStepBytes;
+  }
+  void* memory = rest_;
+  rest_ += bytes;
+  rest_bytes_ -= bytes;
+  return memory;
+}
+
+void FramePool::give_back_fresh(void* memory) noexcept {
+  --made_;
+  std::free(memory);
+}
+
+std::size_t FramePool::live() const noexcept {
+  std::size_t free = 0;
+  for (const Free* block : free_) {
+    for (; block != nullptr; block = block->next) ++free;
+  }
+  return made_ - free;
+}
+
+// A frame or job that outlives its thread keeps all chunks alive: they are
+// left to the system rather than freed under its feet.
+void FramePool::release() noexcept {
+  if (live() != 0) return;
+  while (Free* chunk = chunks_) {
+    chunks_ = chunk->next;
+    std::free(chunk);
+  }
+  *this = FramePool();
+}
+
+}  // namespace violet

@@ -1,0 +1,142 @@
+// frames.hpp - suspended coroutine bodies, and the stacks they form.
+//
+// The idea: a job is a stack of frames. A call pushes one, a return pops one,
+// and the scheduler only ever resumes the one on top. The compiler gives us
+// the frames but no stack; this file is the stack: each frame knows its
+// caller, and the stack knows its top. No frame ever resumes another one, so
+// the native stack does not grow however deep the calls go.
+//
+// Frames come from free lists, one for each size in steps of 16 bytes, since
+// programs make and drop frames of few sizes very often. Under
+// AddressSanitizer they come from malloc, so that a use after free is seen.
+//
+// Built on: sys. See: [dcl.fct.def.coroutine] of the C++ standard.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <source_location>
+
+namespace violet {
+
+class Event;
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kPooled = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool kPooled = false;
+#else
+inline constexpr bool kPooled = true;
+#endif
+#else
+inline constexpr bool kPooled = true;
+#endif
+
+/// Free lists of one thread. Memory that was taken for one size is used again
+/// for that size only, and goes back to the system when the thread ends.
+class FramePool {
+ public:
+  static constexpr std::size_t kStepBytes = 16;
+  static constexpr std::size_t kClasses = 129;  // up to 2 KiB; above: malloc
+
+  /// Returns: memory aligned for anything that is not over-aligned.
+  /// Throws: std::bad_alloc.
+  void* take(std::size_t bytes) {
+    const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
+    if (kPooled && size_class < kClasses) {
+      if (Free* block = free_[size_class]) {
+        free_[size_class] = block->next;
+        return block;
+      }
+    }
+    return take_fresh(size_class);
+  }
+
+  /// Takes back what take(bytes) gave, on the same thread.
+  void give_back(void* memory, std::size_t bytes) noexcept {
+    const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
+    if (!kPooled || size_class >= kClasses) return give_back_fresh(memory);
+    free_[size_class] = ::new (memory) Free{free_[size_class]};
+  }
+
+  /// Blocks now in use; for tests and statistics. Cost: counts the free ones.
+  std::size_t live() const noexcept;
+
+  /// Returns all memory to the system if none of it is in use.
+  void release() noexcept;
+
+ private:
+  struct Free {
+    Free* next;
+  };
+
+  void* take_fresh(std::size_t size_class);
+  void* carve(std::size_t bytes);
+  void give_back_fresh(void* memory) noexcept;
+
+  Free* free_[kClasses] = {};
+  std::size_t made_ = 0;  // blocks carved or allocated, and not freed since
+
+  // The unused rest of the newest chunk, and all chunks, newest first.
+  char* rest_ = nullptr;
+  std::size_t rest_bytes_ = 0;
+  Free* chunks_ = nullptr;
+};
+
+/// The pool of this thread. Plain data without a destructor: a handle in a
+/// static variable may still give memory back after the thread's own
+/// destructors have run.
+inline constinit thread_local FramePool frame_pool;
+
+/// One suspended coroutine body: the base of every promise.
+///
+/// Invariant: it is the first base of its promise and no promise is aligned
+/// beyond 16 bytes, so that handle() finds the coroutine from the base alone.
+struct Frame {
+  Frame* caller = nullptr;      // who gets the result; null in a job's root
+  std::source_location where;   // the await that this frame is in
+
+  std::coroutine_handle<Frame> handle() noexcept {
+    return std::coroutine_handle<Frame>::from_promise(*this);
+  }
+
+  static void* operator new(std::size_t bytes) {
+    return frame_pool.take(bytes);
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    frame_pool.give_back(memory, bytes);
+  }
+};
+
+/// What a stack of frames is doing. Whatever runs must leave kRunning before
+/// it gives the processor back; the scheduler checks that it did.
+enum class Step : std::uint8_t {
+  // On the processor.
+  kRunning,
+  kSwitched,  // a call or return: go on with the top
+  kReturned,  // the root has returned or thrown
+  // On its way out.
+  kDying,  // its frames are being destroyed
+  kEnded,  // no frame is left
+  // Off the processor.
+  kUnstarted,  // in the ready queue, its body not yet entered
+  kReady,      // in the ready queue
+  kWaiting,    // `event` will wake it
+};
+
+/// A stack of frames and what it waits for.
+struct Stack {
+  Frame* top = nullptr;      // the only frame that may be resumed
+  Event* event = nullptr;    // attempted at its next step; null for a mere turn
+  Step step = Step::kUnstarted;
+  std::uint8_t budget = 0;   // attempts left before others get their turn
+};
+
+/// The stack on this thread's processor; null between steps.
+inline constinit thread_local Stack* running = nullptr;
+
+}  // namespace violet

@@ -1,0 +1,92 @@
+// job.cpp - what a job knows about itself.
+// SPDX-License-Identifier: MIT
+#include "job.hpp"
+
+namespace violet {
+
+std::string Ending::text() const {
+  std::string text;
+  if (error) {
+    text = "at " + text_of(where) + ": " + text_of(error);
+    return text;
+  }
+  text = "killed";
+  if (killer != 0) text += " by #" + std::to_string(killer);
+  if (where.line() != 0) text += " at " + text_of(where);
+  if (!reason.empty()) text += ": " + reason;
+  return text;
+}
+
+JobEndEvent::JobEndEvent(JobBlock* target) noexcept : target_(target) {
+  if (target_ != nullptr) target_->hold();
+}
+
+JobEndEvent::JobEndEvent(JobEndEvent&& other) noexcept
+    : Event(std::move(other)),
+      target_(std::exchange(other.target_, nullptr)) {}
+
+JobEndEvent::~JobEndEvent() {
+  if (target_ != nullptr) target_->drop();
+}
+
+bool JobEndEvent::attempt_end() noexcept {
+  if (target_ == nullptr || target_->ended()) return true;
+  if (!in_list()) target_->joiners_.push_back(*this);
+  return false;
+}
+
+void JobEndEvent::undo() noexcept {
+  if (in_list()) target_->joiners_.remove(*this);
+}
+
+void JobEndEvent::describe_end(const char* verb, Description& out) const {
+  out.text = std::string(verb) + " #" + std::to_string(target_->id());
+  out.job = target_;
+}
+
+void JobEndEvent::throw_ending() const {
+  if (target_ == nullptr) {
+    throw Misuse("violet: join of an empty Job; it must come from spawn");
+  }
+  if (const std::exception_ptr error = target_->see_error()) {
+    std::rethrow_exception(error);
+  }
+  if (!target_->killed()) return;
+  const Ending* ending = target_->ending();
+  throw Killed("job #" + std::to_string(target_->id()) + " was " +
+               (ending == nullptr ? std::string("killed") : ending->text()));
+}
+
+bool JobBlock::is_below(const JobBlock& ancestor) const noexcept {
+  const JobBlock* job = this;
+  while (job != nullptr && job != &ancestor) job = job->group_->owner();
+  return job != nullptr;
+}
+
+std::exception_ptr JobBlock::see_error() noexcept {
+  if (ending_ == nullptr || !ended()) return nullptr;
+  if (unseen_) {
+    unseen_ = false;
+    if (group_ != nullptr) group_->unseen_.remove(*this);
+    group_ = nullptr;
+  }
+  return ending_->error;
+}
+
+/// The last reference is gone: an exception that nobody has seen becomes a
+/// failure of the group, or goes to stderr if that is gone as well.
+void JobBlock::destroy() noexcept {
+  if (unseen_) {
+    unseen_ = false;
+    if (group_ != nullptr) {
+      group_->unseen_.remove(*this);
+      group_->failed(*this);
+    } else {
+      complain("job #" + std::to_string(id_) + " failed, nobody asked, " +
+               ending_->text());
+    }
+  }
+  delete this;
+}
+
+}  // namespace violet

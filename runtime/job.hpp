@@ -1,0 +1,381 @@
+// job.hpp - jobs, and the groups that own them.
+//
+// The idea: a job is a task that runs by itself: a stack of frames with the
+// function and arguments that they refer to, a result, and a place in a
+// group. Job<T> is only a handle; the group is what keeps a job alive and
+// what must be told when it fails. So no job is forgotten and no error is
+// lost: one that nobody has joined when the last handle goes is a failure of
+// the job's group.
+//
+// Built on: task, event, timers.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "event.hpp"
+#include "list.hpp"
+#include "task.hpp"
+#include "timers.hpp"
+
+namespace violet {
+
+class Group;
+class Loop;
+class JobBlock;
+
+/// How a job ended if it did not return. Made only then.
+struct Ending {
+  std::exception_ptr error;    // what its body threw; null if it was killed
+  std::string reason;          // why it was killed
+  std::uint32_t killer = 0;    // the job that killed it; 0: none did
+  std::source_location where;  // of the kill, or of the await that threw
+
+  /// "killed by #2 at server.cpp:41: idle timeout"
+  std::string text() const;
+};
+
+/// An event that waits for the end of a job: it stands in that job's list,
+/// and holds a reference so that the job's result stays.
+class JobEndEvent : public Event, public Link<JobEndEvent> {
+ public:
+  void undo() noexcept final;
+
+ protected:
+  /// `target` may be null, which counts as ended.
+  explicit JobEndEvent(JobBlock* target) noexcept;
+  JobEndEvent(JobEndEvent&& other) noexcept;
+  ~JobEndEvent();
+
+  /// Returns: true if the job has ended; otherwise stands in its list.
+  bool attempt_end() noexcept;
+  void describe_end(const char* verb, Description& out) const;
+
+  /// Throws: what the job threw, which counts as seen; Killed if it was
+  /// killed; Misuse if there is no job.
+  void throw_ending() const;
+
+  JobBlock* target_;  // counted
+};
+
+/// See Job::kill.
+bool kill_job(JobBlock& job, std::string_view reason,
+              std::source_location where) noexcept;
+
+/// Everything the scheduler knows about a job except its result.
+///
+/// Ownership: counted. The loop holds one reference until the job has ended,
+/// each handle one more.
+class JobBlock : public QueueLink<JobBlock>,
+                 public Link<JobBlock>,
+                 public Stack {
+ public:
+  virtual ~JobBlock() = default;
+
+  std::uint32_t id() const noexcept { return id_; }
+  bool ended() const noexcept { return step == Step::kEnded; }
+  bool killed() const noexcept { return killed_; }
+  const Ending* ending() const noexcept { return ending_.get(); }
+  Group* group() const noexcept { return group_; }
+  std::source_location spawned_at() const noexcept { return spawned_at_; }
+
+  /// True if `ancestor` is this job or holds it, at whatever depth.
+  bool is_below(const JobBlock& ancestor) const noexcept;
+
+  /// Returns: what the job threw, or null. Whoever asks has seen it.
+  std::exception_ptr see_error() noexcept;
+
+  void hold() noexcept { ++references_; }
+  void drop() noexcept {
+    if (--references_ == 0) destroy();
+  }
+
+  static void* operator new(std::size_t bytes) {
+    return frame_pool.take(bytes);
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    frame_pool.give_back(memory, bytes);
+  }
+
+ protected:
+  JobBlock() noexcept {}
+
+ private:
+  friend class Group;
+  friend class JobEndEvent;
+  friend class Loop;
+  friend void wake(Stack& job) noexcept;
+
+  // What depends on the job's own type.
+  virtual Frame* enter() = 0;  // calls the function; returns the root frame
+  virtual void settle(Frame& root) = 0;  // takes the result, or throws
+  virtual void forget_arguments() noexcept = 0;
+
+  void destroy() noexcept;
+
+  // Flags share a word with the stack's own.
+  bool unseen_ : 1 = false;          // it failed, and nobody knows yet
+  bool killed_ : 1 = false;          // a kill ended it
+  bool kill_held_ : 1 = false;       // ending_ says why; see Loop::kill
+  bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
+  std::uint32_t references_ = 1;
+
+  // Whom it belongs to. Null once it has ended, unless its exception is
+  // still unseen: then the group keeps it in its list of those.
+  Group* group_ = nullptr;
+
+  List<JobEndEvent, JobEndEvent> joiners_;
+  std::unique_ptr<Ending> ending_;
+
+  // For the dump. Moments are counted as Loop::ticks() does.
+  std::source_location spawned_at_;
+  std::uint32_t id_ = 0;
+  std::uint32_t born_ticks_ = 0;
+  std::uint32_t parked_ticks_ = 0;  // when it last began to wait
+};
+
+namespace internal {
+
+template <class T>
+struct Result {
+  std::optional<T> value;
+  void fetch(Promise<T>& promise) { value.emplace(promise.take()); }
+  const T& get() const noexcept { return *value; }
+  T take() { return std::move(*value); }
+};
+
+template <class T>
+struct Result<T&> {
+  T* value = nullptr;
+  void fetch(Promise<T&>& promise) { value = &promise.take(); }
+  T& get() const noexcept { return *value; }
+  T& take() noexcept { return *value; }
+};
+
+template <>
+struct Result<void> {
+  void fetch(Promise<void>& promise) { promise.take(); }
+  void get() const noexcept {}
+  void take() const noexcept {}
+};
+
+/// A job with a place for its result.
+template <class T>
+class TypedJob : public JobBlock {
+ public:
+  [[no_unique_address]] Result<T> result;
+
+ private:
+  void settle(Frame& root) final {
+    result.fetch(static_cast<Promise<T>&>(root));
+  }
+};
+
+/// A job that keeps its function and arguments until its frames are gone.
+/// Parameters taken by value are moved from here; references refer here.
+template <class T, class F, class... Args>
+class SpawnedJob final : public TypedJob<T> {
+ public:
+  template <class G, class... As>
+  explicit SpawnedJob(G&& function, As&&... arguments)
+      : kept_(std::forward<G>(function), std::forward<As>(arguments)...) {}
+  ~SpawnedJob() override {}
+
+  /// The arguments, as the call has left them; gone once the job has ended.
+  const std::tuple<Args...>& arguments() const noexcept {
+    return kept_.arguments;
+  }
+
+ private:
+  struct Kept {
+    template <class G, class... As>
+    explicit Kept(G&& f, As&&... as)
+        : function(std::forward<G>(f)), arguments(std::forward<As>(as)...) {}
+    [[no_unique_address]] F function;
+    [[no_unique_address]] std::tuple<Args...> arguments;
+  };
+
+  Frame* enter() override {
+    return &std::apply(kept_.function, std::move(kept_.arguments))
+                .release()
+                .promise();
+  }
+  void forget_arguments() noexcept override { std::destroy_at(&kept_); }
+
+  // Destroyed by forget_arguments, once, when the job ends.
+  union {
+    Kept kept_;
+  };
+};
+
+/// The function of a job that already is a task.
+template <class T>
+class TaskHolder {
+ public:
+  explicit TaskHolder(Task<T>&& task) noexcept : task_(std::move(task)) {}
+  Task<T> operator()() noexcept { return std::move(task_); }
+
+ private:
+  Task<T> task_;
+};
+
+template <class T>
+inline constexpr bool is_view = false;
+template <class C, class Traits>
+inline constexpr bool is_view<std::basic_string_view<C, Traits>> = true;
+template <class T, std::size_t N>
+inline constexpr bool is_view<std::span<T, N>> = true;
+
+}  // namespace internal
+
+/// A view whose owner is known to outlive the job that gets it.
+template <class View>
+class Borrowed {
+ public:
+  explicit Borrowed(View view) noexcept : view_(view) {}
+  operator View() const noexcept { return view_; }
+
+ private:
+  View view_;
+};
+
+/// Passes a view to spawn, on your word that what it refers to outlives the
+/// job: spawn(f, borrow(text)).
+template <class View>
+Borrowed<View> borrow(View view) noexcept {
+  return Borrowed<View>(view);
+}
+
+/// A handle to a job. Copies refer to the same job. Dropping the last handle
+/// does not end the job, which belongs to its group.
+template <class T = void>
+class Job {
+ public:
+  using Value = T;
+
+  Job() noexcept {}
+  explicit Job(internal::TypedJob<T>& block) noexcept : block_(&block) {
+    block_->hold();
+  }
+  Job(const Job& other) noexcept : block_(other.block_) {
+    if (block_ != nullptr) block_->hold();
+  }
+  Job(Job&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Job& operator=(Job other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Job() {
+    if (block_ != nullptr) block_->drop();
+  }
+
+  /// The job's number, counted from 1 in its loop; 0 for an empty handle.
+  std::uint32_t id() const noexcept { return block_ ? block_->id() : 0; }
+
+  /// True once no frame and no argument of the job is left.
+  bool ended() const noexcept { return block_ == nullptr || block_->ended(); }
+
+  /// True if a kill ended it.
+  bool killed() const noexcept {
+    return block_ != nullptr && block_->killed();
+  }
+
+  /// Returns: what a failed job threw, else null. Asking counts as having
+  /// seen it.
+  std::exception_ptr error() const noexcept {
+    return block_ == nullptr ? nullptr : block_->see_error();
+  }
+
+  /// Returns: how it ended if it did not return; else null, and also for a
+  /// kill that there was no memory to describe.
+  const Ending* ending() const noexcept {
+    return block_ != nullptr && block_->ended() ? block_->ending() : nullptr;
+  }
+
+  /// Destroys the job's frames now, from the top down. What it waited for is
+  /// left untouched: no byte is consumed, no connection lost.
+  /// Returns: true if the job is gone; false if the kill is held, because
+  /// the job, or one that lives in its frames, is on the processor or being
+  /// destroyed. It is carried out when that one next waits or ends.
+  /// Cost: some 50 ns for each frame.
+  bool kill(std::string_view reason = {},
+            std::source_location where =
+                std::source_location::current()) const noexcept {
+    return block_ == nullptr || kill_job(*block_, reason, where);
+  }
+
+  /// For events: the job itself.
+  internal::TypedJob<T>* block() const noexcept { return block_; }
+
+ private:
+  internal::TypedJob<T>* block_ = nullptr;
+};
+
+/// A set of jobs, none of which outlives it. It lives in a frame of the job
+/// that made it, and dies with that frame; a loop has one of its own.
+class Group : public Link<Group> {
+ public:
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  /// The job in whose frames this group lives; null for a loop's own.
+  JobBlock* owner() const noexcept { return owner_; }
+  Loop& loop() const noexcept { return loop_; }
+
+  /// Jobs that have not ended.
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+
+  /// Kills all children, newest first.
+  /// Returns: true if none is left; false if a kill is held.
+  bool kill_all(std::string_view reason,
+                std::source_location where =
+                    std::source_location::current()) noexcept;
+
+  /// Ends the children that await a peer's next request: those who do so now
+  /// at once, the others when they come to it.
+  void end_idle() noexcept;
+
+  const List<JobBlock, JobBlock>& children() const noexcept {
+    return children_;
+  }
+
+ protected:
+  Group(Loop& loop, JobBlock* owner) noexcept;
+
+  /// Kills what is left. Ends the process with a sentence if one of its own
+  /// jobs is on the processor.
+  ~Group();
+
+ private:
+  friend class JobBlock;
+  friend class Loop;
+
+  /// A child threw and nobody has joined it. Called as it ends, while its
+  /// frames still live, or later, when its last handle goes.
+  virtual void failed(JobBlock& child) noexcept = 0;
+
+  /// A child has ended, in whatever way.
+  virtual void left() noexcept = 0;
+
+  void remove(JobBlock& child) noexcept;
+
+  Loop& loop_;       // outlives its groups
+  JobBlock* owner_;  // outlives this, which lies in its frames
+
+  List<JobBlock, JobBlock> children_;  // not ended, oldest first
+  List<JobBlock, JobBlock> unseen_;    // failed; handles may still see it
+  std::size_t size_ = 0;                 // of children_
+};
+
+}  // namespace violet

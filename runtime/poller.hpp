@@ -1,0 +1,89 @@
+// poller.hpp - the operating system, as far as waiting goes.
+//
+// The idea: one small interface asks what is ready and what time it is, and
+// nobody else asks either. Each system has its own file behind it, and `sim`
+// (poller_sim.hpp) puts a clock there that a test controls.
+//
+// Readiness is edge-triggered: a descriptor is announced when it becomes
+// ready, not for as long as it stays so. Whoever acts on it goes on until the
+// system says EAGAIN; see slots.hpp.
+//
+// Built on: timers, for the type of a moment.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "timers.hpp"
+
+namespace violet {
+
+/// What can be ready, as bits.
+enum ReadyBits : std::uint8_t {
+  kReadable = 1,
+  kWritable = 2,
+  /// The stream has ended, failed, or holds an urgent byte: from now on only
+  /// EAGAIN tells that it is drained. Never taken back.
+  kEnded = 4,
+};
+
+/// Names a registration: which slot, and which of its lives. A late event of
+/// a closed descriptor is told from one of its successor by the generation.
+struct Token {
+  std::uint32_t index;
+  std::uint32_t generation;
+};
+
+/// A descriptor that became ready.
+struct Ready {
+  Token token;
+  std::uint8_t bits;
+};
+
+class Poller {
+ public:
+  virtual ~Poller() = default;
+
+  /// The time now, read afresh. Never goes back.
+  virtual TimePoint now() noexcept = 0;
+
+  /// Begins to announce `bits` of a descriptor, and whatever of them is
+  /// ready already. Returns: 0 or an error number; EPERM if the descriptor
+  /// is of a kind that is always ready.
+  virtual int add(int fd, Token token, std::uint8_t bits) noexcept = 0;
+
+  /// Changes the bits, and announces anew what is ready of them.
+  /// Returns: 0 or an error number.
+  virtual int change(int fd, Token token, std::uint8_t bits) noexcept = 0;
+
+  /// Forgets a descriptor. Closing one does the same, unless it has been
+  /// duplicated.
+  virtual void remove(int fd) noexcept = 0;
+
+  /// Waits until something is ready, `deadline` has passed, or wake() was
+  /// called. A deadline in the past only looks. Never returns early of a
+  /// deadline for the clock's sake: what is left is rounded up.
+  /// `wake_expected` says that another thread or a signal may call wake(), so
+  /// that a clock of the poller's own must not run ahead.
+  /// Returns: what became ready; valid until the next wait.
+  virtual std::span<const Ready> wait(TimePoint deadline,
+                                      bool wake_expected) noexcept = 0;
+
+  /// Ends the wait under way, or the next one. May be called from any thread
+  /// and from a signal handler.
+  virtual void wake() noexcept = 0;
+
+  /// True once after each wait that a wake() ended.
+  virtual bool woken() noexcept = 0;
+
+  /// A descriptor that is readable when wait() has something to return, for
+  /// a foreign loop to poll.
+  virtual int fd() const noexcept = 0;
+};
+
+/// The poller of this system. Throws: std::system_error.
+std::unique_ptr<Poller> make_poller();
+
+}  // namespace violet

@@ -1,0 +1,59 @@
+// poller_sim.cpp - when time may jump.
+// SPDX-License-Identifier: MIT
+#include "poller_sim.hpp"
+
+#include <algorithm>
+
+namespace violet {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// Loopback delivers within microseconds, but not always within the call that
+// sends: what may be on its way gets this much real time before a jump.
+constexpr Duration kInFlight = 1ms;
+
+}  // namespace
+
+int SimPoller::add(int fd, Token token, std::uint8_t bits) noexcept {
+  watches_ = true;
+  return real_->add(fd, token, bits);
+}
+
+int SimPoller::change(int fd, Token token, std::uint8_t bits) noexcept {
+  return real_->change(fd, token, bits);
+}
+
+void SimPoller::remove(int fd) noexcept { real_->remove(fd); }
+
+bool SimPoller::woken() noexcept { return std::exchange(woken_, false); }
+
+std::span<const Ready> SimPoller::wait(TimePoint deadline,
+                                       bool wake_expected) noexcept {
+  const auto ready = wait_really(TimePoint::min());
+  if (!ready.empty() || woken_ || deadline <= now_) return ready;
+  if (deadline == kNever) return wait_really(kNever);
+
+  const TimePoint start = Clock::now();
+  const Duration left = deadline - now_;
+  if (wake_expected) {
+    const auto later = wait_really(after(start, left));
+    now_ = std::min(deadline, now_ + (Clock::now() - start));
+    return later;
+  }
+  if (watches_) {
+    const auto late = wait_really(after(start, std::min(left, kInFlight)));
+    if (!late.empty() || woken_) return late;
+  }
+  now_ = deadline;
+  return {};
+}
+
+std::span<const Ready> SimPoller::wait_really(TimePoint deadline) noexcept {
+  const auto ready = real_->wait(deadline, true);
+  woken_ = real_->woken() || woken_;
+  return ready;
+}
+
+}  // namespace violet

@@ -1,0 +1,95 @@
+// program.cpp - exit codes and last words.
+// SPDX-License-Identifier: MIT
+#include "program.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "signals.hpp"
+
+namespace violet {
+
+namespace {
+
+std::atomic<bool> program_runs = false;
+
+/// Nobody reads our output any more: not a failure.
+class OutputClosed : public std::exception {
+ public:
+  const char* what() const noexcept override { return "stdout is closed"; }
+};
+
+/// A descriptor of ours must never become 0, 1 or 2: what is meant for the
+/// terminal would go into it.
+void fill_standard_descriptors() noexcept {
+  int fd = ::open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= 2) fd = ::open("/dev/null", O_RDWR);
+  if (fd > 2) ::close(fd);
+}
+
+/// What main() was called as, without its folders.
+const char* own_name() noexcept {
+#ifdef __linux__
+  return program_invocation_short_name;
+#else
+  return ::getprogname();
+#endif
+}
+
+}  // namespace
+
+bool in_program() noexcept { return program_runs; }
+
+void print_line(std::string_view line) {
+  std::string text(line);
+  text.push_back('\n');
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::calls->write(1, rest.data(), rest.size()); });
+    if (count == -EPIPE && in_program()) throw OutputClosed();
+    if (count < 0) throw_system(static_cast<int>(-count), "write stdout");
+    rest.remove_prefix(static_cast<std::size_t>(count));
+  }
+}
+
+int internal::run_body(ProgramBody& body) noexcept {
+  fill_standard_descriptors();
+  name_program(own_name());
+  program_runs = true;
+  int code = 0;
+  try {
+    body.run();
+  } catch (const OutputClosed&) {
+  } catch (...) {
+    if (unwinding_signal() == 0) {
+      complain(text_of(std::current_exception()));
+      code = 1;
+    }
+  }
+  if (unwinding_signal() != 0) code = 128 + unwinding_signal();
+  program_runs = false;
+  return code;
+}
+
+int run_program(Task<> root) noexcept {
+  class Body final : public internal::ProgramBody {
+   public:
+    explicit Body(Task<> task) noexcept : root_(std::move(task)) {}
+    void run() override {
+      Loop loop;
+      const SignalListener listener(loop);
+      loop.run(std::move(root_));
+    }
+
+   private:
+    Task<> root_;
+  };
+  Body body(std::move(root));
+  return internal::run_body(body);
+}
+
+}  // namespace violet

@@ -1,0 +1,488 @@
+// scheduler.cpp - the loop, and the life and death of jobs.
+// SPDX-License-Identifier: MIT
+#include "scheduler.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+
+namespace violet {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// After so many steps the loop asks the poller again, however many jobs are
+// ready: a crowd of busy jobs must not shut out the descriptors.
+constexpr int kStepsPerTurn = 128;
+
+// How long cleanups may take once a failure ends the run.
+constexpr Duration kCloseDownLimit = 5s;
+
+constinit thread_local Loop* loop_here = nullptr;
+
+/// Ignores SIGPIPE while any loop runs, if nobody else handles it: send(2) can
+/// be told not to raise it, write(2) and sendfile(2) cannot.
+class PipeSignalIgnored {
+ public:
+  PipeSignalIgnored() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (users_++ > 0) return;
+    ::sigaction(SIGPIPE, nullptr, &before_);
+    if ((before_.sa_flags & SA_SIGINFO) != 0) return;
+    if (before_.sa_handler != SIG_DFL) return;
+    struct sigaction ignored {};
+    ignored.sa_handler = SIG_IGN;
+    ::sigaction(SIGPIPE, &ignored, nullptr);
+    changed_ = true;
+  }
+  PipeSignalIgnored(const PipeSignalIgnored&) = delete;
+  ~PipeSignalIgnored() {
+    const std::lock_guard lock(mutex_);
+    if (--users_ > 0 || !std::exchange(changed_, false)) return;
+    ::sigaction(SIGPIPE, &before_, nullptr);
+  }
+
+ private:
+  static inline std::mutex mutex_;  // guards the rest
+  static inline int users_ = 0;
+  static inline bool changed_ = false;
+  static inline struct sigaction before_;
+};
+
+}  // namespace
+
+/// Makes a loop the current one of its thread for a while.
+struct Loop::Entered {
+  explicit Entered(Loop& loop) noexcept
+      : loop_before(std::exchange(loop_here, &loop)),
+        running_before(std::exchange(running, nullptr)),
+        home_before(std::exchange(slot_state.home, loop.home_)) {}
+  Entered(const Entered&) = delete;
+  ~Entered() {
+    slot_state.home = home_before;
+    running = running_before;
+    loop_here = loop_before;
+  }
+
+  Loop* loop_before;
+  Stack* running_before;
+  std::uint8_t home_before;
+};
+
+Loop::Loop(LoopOptions options)
+    : budget_(options.budget),
+      own_poller_(options.poller == nullptr ? make_poller() : nullptr),
+      poller_(options.poller == nullptr ? *own_poller_ : *options.poller),
+      slots_(Slots::here()),
+      home_(slots_.add_home(poller_)),
+      started_(poller_.now()),
+      own_(*this),
+      mailbox_(std::make_shared<Mailbox>(poller_)) {}
+
+Loop::~Loop() {
+  {
+    const Entered entered(*this);
+    own_.kill_all("the loop is gone");
+    if (!own_.empty()) fatal("a loop is destroyed from within its own job");
+    while (!ready_.empty()) ready_.pop_front().drop();
+  }
+  mailbox_->close();
+  slots_.remove_home(home_);
+}
+
+Loop& Loop::current() {
+  if (loop_here != nullptr) return *loop_here;
+  throw Misuse("violet: no loop runs on this thread; call run(task), or "
+               "loop.spawn from outside");
+}
+
+// ---------------------------------------------------------------- one turn
+
+void wake(Stack& stack) noexcept {
+  JobBlock& job = static_cast<JobBlock&>(stack);
+  if (job.step != Step::kWaiting) return;
+  job.group_->loop().make_ready(job);
+}
+
+void Loop::turn(TimePoint deadline) noexcept {
+  poll(ready_.empty() ? std::min(deadline, timers_.next())
+                      : TimePoint::min());
+  for (int steps = 0; steps < kStepsPerTurn && !ready_.empty(); ++steps) {
+    step(ready_.pop_front());
+  }
+}
+
+/// One stay on the processor: attempts what the job waits for, and runs it
+/// until it waits again.
+inline void Loop::step(JobBlock& job) noexcept {
+  if (job.top == nullptr) [[unlikely]] return first_step(job);
+  on_processor_ = &job;
+  running = &job;
+  job.budget = budget_;
+  if (job.event == nullptr) {
+    resume(job);
+  } else {
+    job.step = Step::kWaiting;
+    if (job.event->attempt()) resume(job);
+  }
+  on_processor_ = nullptr;
+  after_step(job);
+}
+
+/// The same for a job without frames: one that has not run yet, or that was
+/// killed while it stood in the queue.
+void Loop::first_step(JobBlock& job) noexcept {
+  if (job.step == Step::kEnded) return job.drop();
+  on_processor_ = &job;
+  running = &job;
+  job.budget = budget_;
+  if (enter(job)) resume(job);
+  on_processor_ = nullptr;
+  after_step(job);
+}
+
+// The trampoline: calls and returns change the top and come back here.
+inline void Loop::resume(JobBlock& job) noexcept {
+  do {
+    job.step = Step::kRunning;
+    job.top->handle().resume();
+  } while (job.step == Step::kSwitched);
+}
+
+inline void Loop::after_step(JobBlock& job) noexcept {
+  if (job.step < Step::kReady) [[unlikely]] return returned(job);
+  job.parked_ticks_ = turn_ticks_;
+  if (job.ends_when_idle_ && job.step == Step::kWaiting &&
+      job.event->idle()) [[unlikely]] {
+    kill(job, "stopping", std::source_location::current());
+    return;
+  }
+  if (held_kills_ != 0) [[unlikely]] carry_out_held_kills(&job);
+}
+
+void Loop::returned(JobBlock& job) noexcept {
+  if (job.step == Step::kRunning) {
+    fatal("a coroutine gave the processor back without waiting for anything. "
+          "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
+          "and no local variable in the whole body; name the result), or it "
+          "awaits something that is not ours", job.top->where);
+  }
+  end(job);
+}
+
+/// Asks what became ready and what time it is. While jobs are ready and
+/// nobody outside can have any news, the question is spared.
+void Loop::poll(TimePoint deadline) noexcept {
+  const bool wake_expected = hears_from_outside();
+  if (ready_.empty() || wake_expected || slot_state.waiting != 0) {
+    for (const Ready& news : poller_.wait(deadline, wake_expected)) {
+      slots_.announce(news);
+    }
+  }
+  const TimePoint now = poller_.now();
+  turn_ticks_ = ticks(now);
+  timers_.fire(now);
+  if (poller_.woken()) deliver_posts();
+}
+
+void Loop::deliver_posts() noexcept {
+  if (wake_hook_ != nullptr) wake_hook_(*this);
+  Post* post = mailbox_->take_all();
+  while (post != nullptr) {
+    const std::unique_ptr<Post> current(std::exchange(post, post->next));
+    try {
+      current->run();
+    } catch (...) {
+      if (!own_.failure) own_.failure = std::current_exception();
+    }
+  }
+}
+
+/// Calls the function of a fresh job. Returns: false if that threw.
+bool Loop::enter(JobBlock& job) noexcept {
+  try {
+    job.top = job.enter();
+    return true;
+  } catch (...) {
+    job.ending_.reset(new Ending{std::current_exception(), {}, 0,
+                                 job.spawned_at_});
+    job.step = Step::kReturned;
+    return false;
+  }
+}
+
+// 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold two years.
+std::uint32_t Loop::ticks(TimePoint moment) const noexcept {
+  return static_cast<std::uint32_t>((moment - started_).count() >> 24);
+}
+
+// -------------------------------------------------------------- a whole run
+
+void Loop::refuse_nesting() {
+  if (loop_here == nullptr) return;
+  throw Misuse("violet: run() inside run(): a loop already runs on this "
+               "thread; co_await the task, or spawn its function");
+}
+
+void Loop::run_to_end(JobBlock& root) {
+  const PipeSignalIgnored no_sigpipe;
+  const Entered entered(*this);
+  admit(root, own_, {});
+  drive(root);
+  const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
+  if (const std::exception_ptr error = root.see_error()) {
+    if (failure) complain("one more failure: " + text_of(failure));
+    std::rethrow_exception(error);
+  }
+  if (failure) std::rethrow_exception(failure);
+  if (!root.killed()) return;
+  throw Killed("the root job was " + (root.ending() != nullptr
+                                          ? root.ending()->text()
+                                          : std::string("killed")));
+}
+
+void Loop::drive(const JobBlock& root) {
+  while (!own_.empty()) {
+    const bool failed = root.ending() != nullptr && root.ending()->error;
+    if (failed || own_.failure || cancelled_) return close_down();
+    if (stuck()) {
+      const Deadlock deadlock(deadlock_text());
+      close_down();
+      throw deadlock;
+    }
+    turn(kNever);
+  }
+}
+
+/// Kills every job; waits a while for those whose kill is held.
+void Loop::close_down() noexcept {
+  const TimePoint limit = after(now(), kCloseDownLimit);
+  const std::string reason = cancelled_ ? *cancelled_ : "the run ends";
+  while (!own_.kill_all(reason) && now() < limit) turn(limit);
+}
+
+bool Loop::run_once(Duration timeout) {
+  const Entered entered(*this);
+  turn(timeout <= Duration::zero() ? TimePoint::min()
+                                   : after(now(), timeout));
+  if (own_.failure) {
+    std::rethrow_exception(std::exchange(own_.failure, nullptr));
+  }
+  return !own_.empty();
+}
+
+TimePoint Loop::next_deadline() const noexcept {
+  return ready_.empty() ? timers_.next() : TimePoint::min();
+}
+
+/// True if another thread or a signal may wake a job.
+bool Loop::hears_from_outside() const noexcept {
+  return wake_hook_ != nullptr || mailbox_->remotes() != 0;
+}
+
+bool Loop::stuck() const noexcept {
+  return ready_.empty() && timers_.empty() && slot_state.waiting == 0 &&
+         !hears_from_outside();
+}
+
+void Loop::stop() noexcept {
+  stop_requested_ = true;
+  wake_all(stop_waiters_);
+}
+
+void Loop::cancel(std::string_view reason) noexcept {
+  if (!cancelled_) cancelled_ = std::make_unique<std::string>(reason);
+}
+
+// --------------------------------------------------------- the life of a job
+
+void Loop::admit(JobBlock& job, Group& group,
+                 std::source_location where) noexcept {
+  job.group_ = &group;
+  job.id_ = ++last_id_;
+  job.spawned_at_ = where;
+  job.born_ticks_ = job.parked_ticks_ = turn_ticks_;
+  group.children_.push_back(job);
+  ++group.size_;
+  ready_.push_back(job);
+}
+
+/// Ends a job that has returned, thrown or been killed. Its frames and
+/// arguments die first; then those who wait for its end are woken.
+void Loop::end(JobBlock& job) noexcept {
+  Group& group = *job.group_;
+  {
+    const Dying dying(dying_, job);
+    if (job.step == Step::kReturned) settle(job);
+    job.step = Step::kDying;
+    while (Frame* top = job.top) {
+      job.top = top->caller;
+      top->handle().destroy();
+    }
+    job.forget_arguments();
+  }
+  if (job.kill_held_) --held_kills_;
+  job.kill_held_ = false;
+  job.step = Step::kEnded;
+  group.remove(job);
+  while (!job.joiners_.empty()) wake(*job.joiners_.pop_front().job());
+  job.drop();
+  JobBlock* owner = group.owner();
+  group.left();
+  if (held_kills_ != 0) [[unlikely]] carry_out_held_kills(owner);
+}
+
+/// Takes the result out of the root frame. An exception that no handle could
+/// still see goes to the group at once.
+void Loop::settle(JobBlock& job) noexcept {
+  if (job.top != nullptr) {
+    job.ending_.reset();  // a kill was held, but it returned before that
+    try {
+      return job.settle(*job.top);
+    } catch (...) {
+      job.ending_.reset(
+          new Ending{std::current_exception(), {}, 0, job.top->where});
+    }
+  }
+  job.unseen_ = job.references_ > 1;
+  if (!job.unseen_) job.group_->failed(job);
+}
+
+bool Loop::kill(JobBlock& job, std::string_view reason,
+                std::source_location where) noexcept {
+  if (job.ended()) return true;
+  if (job.kill_held_ || job.step == Step::kDying) return false;
+  if (held_back(job)) {
+    note_kill(job, reason, where);
+    job.kill_held_ = true;
+    ++held_kills_;
+    if (on_processor_ != nullptr) on_processor_->budget = 0;
+    return false;
+  }
+  if (job.references_ > 1) note_kill(job, reason, where);
+  destroy(job);
+  return true;
+}
+
+void Loop::destroy(JobBlock& job) noexcept {
+  const bool queued = job.step == Step::kReady || job.step == Step::kUnstarted;
+  if (queued) job.hold();
+  job.killed_ = true;
+  end(job);
+}
+
+/// True while the job, or one that lives in its frames, is busy.
+bool Loop::held_back(const JobBlock& job) const noexcept {
+  if (on_processor_ != nullptr && on_processor_->is_below(job)) return true;
+  for (const Dying* dying = dying_; dying != nullptr; dying = dying->outer) {
+    if (dying->job.is_below(job)) return true;
+  }
+  return false;
+}
+
+/// `job` or what lived in its frames is no longer busy: carries out the kills
+/// that waited for that, on it and on those that hold it.
+void Loop::carry_out_held_kills(JobBlock* job) noexcept {
+  while (job != nullptr) {
+    JobBlock* owner = job->group_->owner();
+    if (job->kill_held_ && job->step != Step::kDying && !held_back(*job)) {
+      destroy(*job);
+    }
+    job = owner;
+  }
+}
+
+void Loop::note_kill(JobBlock& job, std::string_view reason,
+                     std::source_location where) noexcept {
+  const JobBlock* killer = current_job();
+  try {
+    job.ending_.reset(new Ending{nullptr, std::string(reason),
+                                 killer == nullptr ? 0 : killer->id(),
+                                 where});
+  } catch (const std::bad_alloc&) {
+    // The kill matters more than its description.
+  }
+}
+
+bool kill_job(JobBlock& job, std::string_view reason,
+              std::source_location where) noexcept {
+  if (job.ended()) return true;
+  Loop& loop = job.group()->loop();
+  if (loop_here == &loop) return loop.kill(job, reason, where);
+  const Loop::Entered entered(loop);
+  return loop.kill(job, reason, where);
+}
+
+// -------------------------------------------------------------------- groups
+
+Group::Group(Loop& loop, JobBlock* owner) noexcept
+    : loop_(loop), owner_(owner) {
+  loop.groups_.push_back(*this);
+}
+
+Group::~Group() {
+  if (!kill_all("its group is gone")) {
+    fatal("a group is destroyed from within one of its own jobs: leave the "
+          "scope of the group from the job that owns it");
+  }
+  while (!unseen_.empty()) unseen_.pop_front().group_ = nullptr;
+  loop_.groups_.remove(*this);
+}
+
+// The owner counts as dying meanwhile: a child's destructor may kill it, and
+// the group must not die while its children are being counted out.
+bool Group::kill_all(std::string_view reason,
+                     std::source_location where) noexcept {
+  std::optional<Dying> counting;
+  if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
+  JobBlock* child = children_.empty() ? nullptr : &children_.back();
+  while (child != nullptr) {
+    JobBlock* older = children_.previous(*child);
+    loop_.kill(*child, reason, where);
+    child = older;
+  }
+  const bool none_left = children_.empty();
+  JobBlock* owner = owner_;
+  Loop& loop = loop_;
+  counting.reset();
+  if (loop.held_kills_ != 0) loop.carry_out_held_kills(owner);
+  return none_left;
+}
+
+void Group::end_idle() noexcept {
+  JobBlock* child = children_.empty() ? nullptr : &children_.front();
+  while (child != nullptr) {
+    JobBlock* next = children_.next(*child);
+    child->ends_when_idle_ = true;
+    if (child->step == Step::kWaiting && child->event->idle()) {
+      loop_.kill(*child, "stopping", std::source_location::current());
+    }
+    child = next;
+  }
+}
+
+/// Counts out a child that has ended; one that failed unseen stays known.
+void Group::remove(JobBlock& child) noexcept {
+  children_.remove(child);
+  --size_;
+  if (child.unseen_) {
+    unseen_.push_back(child);
+  } else {
+    child.group_ = nullptr;
+  }
+}
+
+void OwnGroup::failed(JobBlock& child) noexcept {
+  const Ending& ending = *child.ending();
+  if (!failure) {
+    failure = ending.error;
+    return;
+  }
+  complain("job #" + std::to_string(child.id()) + " failed too, " +
+           ending.text());
+}
+
+}  // namespace violet

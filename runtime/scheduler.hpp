@@ -1,0 +1,382 @@
+// scheduler.hpp - the loop that runs the jobs.
+//
+// The idea: the scheduler moves jobs between ready, waiting and done, and is
+// the only one who resumes anything. One turn asks the poller what became
+// ready, wakes whoever that concerns, and gives each ready job one step,
+// first in, first out. A step attempts what the job waits for; if that
+// completes, the job runs until it has to wait again.
+//
+// Killing is destruction: undo the one event that the job waits for, destroy
+// its frames from the top down, and tell those who wait for its end. No
+// exception is made, and `catch (...)` cannot stop it. A job cannot be
+// destroyed under its own feet, and neither can one whose frames hold the
+// job that runs: such a kill is held until that job next waits.
+//
+// Built on: job, slots, remote.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "job.hpp"
+#include "poller.hpp"
+#include "remote.hpp"
+#include "slots.hpp"
+#include "task.hpp"
+#include "timers.hpp"
+
+namespace violet {
+
+/// How a loop is to behave.
+struct LoopOptions {
+  LoopOptions() noexcept {}
+
+  /// Where readiness and time come from; null: the system's own poller.
+  /// Lifetime: outlives the loop.
+  Poller* poller = nullptr;
+
+  /// Attempts that a job may make in a row before others get their turn.
+  /// With 0 every event is a wait, which tests use.
+  std::uint8_t budget = 32;
+};
+
+/// A job whose frames are being destroyed, or counted out of their group.
+/// These form a chain on the native stack, innermost first: a destructor may
+/// kill another job. Nothing that holds one of them may die meanwhile.
+struct Dying {
+  Dying(Dying*& top, JobBlock& which) noexcept
+      : job(which), outer(std::exchange(top, this)), top_(top) {}
+  Dying(const Dying&) = delete;
+  ~Dying() { top_ = outer; }
+
+  JobBlock& job;
+  Dying* outer;
+
+ private:
+  Dying*& top_;
+};
+
+/// A loop's own group: the root, what it spawned, and what was spawned from
+/// outside any job. Its first failure ends the run.
+class OwnGroup final : public Group {
+ public:
+  explicit OwnGroup(Loop& loop) noexcept : Group(loop, nullptr) {}
+
+  std::exception_ptr failure;  // the first; the others went to stderr
+
+ private:
+  void failed(JobBlock& child) noexcept override;
+  void left() noexcept override {}
+};
+
+/// A scheduler. Belongs to the thread that made it.
+class Loop {
+ public:
+  explicit Loop(LoopOptions options = LoopOptions());
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  /// Kills all jobs at once.
+  ~Loop();
+
+  /// The loop that runs on this thread. Throws: Misuse if none does.
+  static Loop& current();
+
+  /// Runs until `root` and every job spawned meanwhile have ended.
+  /// Returns: what the root returns.
+  /// Throws: what the root throws, or the first failure that reached the
+  /// loop's own group (the rest is then killed; other failures go to
+  /// stderr); Deadlock; Killed if the root was killed; Misuse inside a run.
+  template <class T>
+  T run(Task<T> root) {
+    refuse_nesting();
+    auto* block = new internal::SpawnedJob<T, internal::TaskHolder<T>>(
+        internal::TaskHolder<T>(std::move(root)));
+    const Job<T> handle(*block);
+    run_to_end(*block);
+    return block->result.take();
+  }
+
+  /// Makes one turn: waits at most `timeout` for something to happen, then
+  /// gives what is ready its step. For use inside a foreign loop.
+  /// Returns: true while there are jobs.
+  /// Throws: the first failure that reached the loop's own group.
+  bool run_once(Duration timeout = Duration::zero());
+
+  /// A descriptor that is readable when a turn has something to do. Use it
+  /// together with next_deadline(). See: poll(2).
+  int fd() const noexcept { return poller_.fd(); }
+
+  /// When the next turn must come even if fd() stays silent: a moment in the
+  /// past if something is ready now, kNever if there is no timer.
+  TimePoint next_deadline() const noexcept;
+
+  /// Starts a job in the loop's own group, from outside any job. See spawn.
+  template <class F, class... Args>
+  auto spawn(F&& function, Args&&... arguments);
+
+  /// A loop as other threads may hold it.
+  Remote remote() const { return Remote(mailbox_); }
+
+  /// What remotes are made of; does not count as one.
+  const std::shared_ptr<Mailbox>& mailbox() const noexcept {
+    return mailbox_;
+  }
+
+  /// Completes every stopping(), now and later.
+  void stop() noexcept;
+  bool stop_requested() const noexcept { return stop_requested_; }
+
+  /// True if someone would notice stop().
+  bool stop_is_heard() const noexcept { return stop_hearers_ > 0; }
+
+  /// Has run() kill every job and throw Killed with this reason.
+  void cancel(std::string_view reason) noexcept;
+
+  /// Every job with its state, its stack of awaits and what it waits for.
+  std::string dump() const;
+
+  /// The time, read afresh.
+  TimePoint now() noexcept { return poller_.now(); }
+
+  // What events are made of.
+  Timers& timers() noexcept { return timers_; }
+  Poller& poller() noexcept { return poller_; }
+  WaitQueue& stop_waiters() noexcept { return stop_waiters_; }
+
+  /// The job that runs or, in a destructor, the one that is destroyed; null
+  /// outside both.
+  JobBlock* current_job() const noexcept {
+    return dying_ == nullptr ? on_processor_ : &dying_->job;
+  }
+
+  /// The group of a job that is spawned now.
+  Group& current_group() noexcept {
+    JobBlock* job = current_job();
+    return job == nullptr ? own_ : *job->group();
+  }
+  Group& own_group() noexcept { return own_; }
+
+  /// Puts a fresh job into a group. The loop takes the caller's reference.
+  void admit(JobBlock& job, Group& group,
+             std::source_location where) noexcept;
+
+  /// Puts the job that runs behind all others that are ready. It goes on in
+  /// its turn without another attempt.
+  void yield(Stack& job) noexcept {
+    job.event = nullptr;
+    make_ready(static_cast<JobBlock&>(job));
+  }
+
+  /// See Job::kill.
+  bool kill(JobBlock& job, std::string_view reason,
+            std::source_location where) noexcept;
+
+  /// Called on the loop's thread after each wake-up from outside; how
+  /// signals get in. While one is set the loop does not count as deadlocked.
+  using WakeHook = void (*)(Loop&) noexcept;
+  void set_wake_hook(WakeHook hook) noexcept { wake_hook_ = hook; }
+
+ private:
+  friend class Group;
+  friend class StopHearer;
+  friend void wake(Stack& job) noexcept;
+  friend bool kill_job(JobBlock& job, std::string_view reason,
+                       std::source_location where) noexcept;
+  struct Entered;
+
+  void make_ready(JobBlock& job) noexcept {
+    job.step = Step::kReady;
+    ready_.push_back(job);
+  }
+
+  // One turn.
+  void turn(TimePoint deadline) noexcept;
+  void poll(TimePoint deadline) noexcept;
+  void deliver_posts() noexcept;
+  void step(JobBlock& job) noexcept;
+  void first_step(JobBlock& job) noexcept;
+  bool enter(JobBlock& job) noexcept;
+  void resume(JobBlock& job) noexcept;
+  void after_step(JobBlock& job) noexcept;
+  void returned(JobBlock& job) noexcept;
+
+  // A whole run.
+  static void refuse_nesting();
+  void run_to_end(JobBlock& root);
+  void drive(const JobBlock& root);
+  void close_down() noexcept;
+  bool hears_from_outside() const noexcept;
+  bool stuck() const noexcept;
+  std::string deadlock_text() const;
+  template <class Visit>
+  void each_job(Visit visit) const;
+  std::string describe(const JobBlock& job) const;
+
+  // The end of a job.
+  void settle(JobBlock& job) noexcept;
+  void end(JobBlock& job) noexcept;
+  void destroy(JobBlock& job) noexcept;
+  bool held_back(const JobBlock& job) const noexcept;
+  void carry_out_held_kills(JobBlock* job) noexcept;
+  void note_kill(JobBlock& job, std::string_view reason,
+                 std::source_location where) noexcept;
+
+  std::uint32_t ticks(TimePoint moment) const noexcept;
+
+  // Who may go on. A job stands in ready_ while its step is kReady or
+  // kUnstarted; one that is killed there leaves its block behind, ended, with
+  // a reference that its turn gives back.
+  Queue<JobBlock> ready_;
+  std::uint8_t budget_;
+
+  // What may wake the others.
+  Timers timers_;
+  std::unique_ptr<Poller> own_poller_;
+  Poller& poller_;
+  Slots& slots_;
+  std::uint8_t home_;  // this loop's number among the thread's slots
+  TimePoint started_;
+  std::uint32_t turn_ticks_ = 0;  // when this turn began; see ticks()
+
+  // Who must not be destroyed now, and how many kills are held for that.
+  JobBlock* on_processor_ = nullptr;
+  Dying* dying_ = nullptr;
+  std::uint32_t held_kills_ = 0;
+
+  // Whom it all belongs to: every group, oldest first, and the loop's own.
+  List<Group, Group> groups_;
+  OwnGroup own_;
+  std::uint32_t last_id_ = 0;
+  std::unique_ptr<std::string> cancelled_;  // why everything is to end
+
+  // The outside.
+  std::shared_ptr<Mailbox> mailbox_;
+  WakeHook wake_hook_ = nullptr;
+  bool stop_requested_ = false;
+  int stop_hearers_ = 0;
+  WaitQueue stop_waiters_;
+};
+
+/// While one of these lives, its loop has someone who heeds stop(), and a
+/// first signal asks instead of unwinding everything.
+class StopHearer {
+ public:
+  explicit StopHearer(Loop& loop) noexcept : loop_(loop) {
+    ++loop_.stop_hearers_;
+  }
+  StopHearer(const StopHearer&) = delete;
+  ~StopHearer() { --loop_.stop_hearers_; }
+  Loop& loop() const noexcept { return loop_; }
+
+ private:
+  Loop& loop_;  // outlives its jobs and their events
+};
+
+/// The loop that a job belongs to.
+inline Loop& loop_of(Stack& job) noexcept {
+  return static_cast<JobBlock&>(job).group()->loop();
+}
+
+namespace internal {
+
+template <class F, class... Args>
+using SpawnResult = std::invoke_result_t<F&, Args...>;  // as enter() calls
+
+/// Starts a job in `group`; all forms of spawn end here.
+template <class F, class... Args>
+auto spawn_in(Group& group, std::source_location where, F&& function,
+              Args&&... arguments) {
+  static_assert(!is_task<std::decay_t<F>>,
+                "violet: spawn takes the function and its arguments, and "
+                "calls it: write spawn(f, a, b), not spawn(f(a, b))");
+  static_assert((!is_view<std::decay_t<Args>> && ...),
+                "violet: a view may outlive what it refers to: pass the "
+                "owner (a std::string, a std::vector), or borrow(view) if "
+                "its owner outlives the job");
+  using Result = SpawnResult<std::decay_t<F>, std::decay_t<Args>...>;
+  static_assert(is_task<Result>,
+                "violet: the function that is spawned must return a Task");
+  using Value = typename Result::Value;
+  auto* block =
+      new SpawnedJob<Value, std::decay_t<F>, std::decay_t<Args>...>(
+          std::forward<F>(function), std::forward<Args>(arguments)...);
+  Job<Value> handle(*block);
+  group.loop().admit(*block, group, where);
+  return handle;
+}
+
+}  // namespace internal
+
+template <class F, class... Args>
+auto Loop::spawn(F&& function, Args&&... arguments) {
+  return internal::spawn_in(own_, {}, std::forward<F>(function),
+                            std::forward<Args>(arguments)...);
+}
+
+/// Starts `function(arguments...)` as a job of its own, in the group of the
+/// job that calls this. It first runs after the present step.
+///
+/// Function and arguments are kept in the job until its frames are gone:
+/// parameters taken by value are moved from there, references refer there.
+/// Dropping the handle is fine; see Job.
+///
+/// Returns: a Job<T>, for a function that returns Task<T>.
+/// Throws: Misuse outside a loop; std::bad_alloc.
+template <class F>
+auto spawn(F&& function, std::source_location where =
+                             std::source_location::current()) {
+  return internal::spawn_in(Loop::current().current_group(), where,
+                            std::forward<F>(function));
+}
+
+// A pack cannot be followed by a default argument, so the line of the call
+// needs one overload for each number of arguments. Beyond four it is lost.
+template <class F, class A>
+auto spawn(F&& function, A&& a,
+           std::source_location where = std::source_location::current()) {
+  return internal::spawn_in(Loop::current().current_group(), where,
+                            std::forward<F>(function), std::forward<A>(a));
+}
+
+template <class F, class A, class B>
+auto spawn(F&& function, A&& a, B&& b,
+           std::source_location where = std::source_location::current()) {
+  return internal::spawn_in(Loop::current().current_group(), where,
+                            std::forward<F>(function), std::forward<A>(a),
+                            std::forward<B>(b));
+}
+
+template <class F, class A, class B, class C>
+auto spawn(F&& function, A&& a, B&& b, C&& c,
+           std::source_location where = std::source_location::current()) {
+  return internal::spawn_in(Loop::current().current_group(), where,
+                            std::forward<F>(function), std::forward<A>(a),
+                            std::forward<B>(b), std::forward<C>(c));
+}
+
+template <class F, class A, class B, class C, class D, class... Rest>
+auto spawn(F&& function, A&& a, B&& b, C&& c, D&& d, Rest&&... rest) {
+  return internal::spawn_in(Loop::current().current_group(), {},
+                            std::forward<F>(function), std::forward<A>(a),
+                            std::forward<B>(b), std::forward<C>(c),
+                            std::forward<D>(d), std::forward<Rest>(rest)...);
+}
+
+/// Runs `root` and everything that it spawns in a loop of their own, which
+/// is gone afterwards. See Loop::run.
+template <class T>
+T run(Task<T> root) {
+  Loop loop;
+  return loop.run(std::move(root));
+}
+
+}  // namespace violet

@@ -1,0 +1,191 @@
+// slots.cpp - the life of a slot.
+// SPDX-License-Identifier: MIT
+#include "slots.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace violet {
+
+namespace {
+
+/// Frees the slots of a thread at its end, unless some are still in use: a
+/// Connection in a static variable may outlive its thread's own variables.
+struct Keeper {
+  Slots* slots = nullptr;
+  ~Keeper() {
+    if (slots != nullptr && slots->in_use() == 0) {
+      delete std::exchange(slots, nullptr);
+    }
+  }
+};
+
+constinit thread_local Slots* slots_here = nullptr;
+
+Slots& make_slots() {
+  thread_local Keeper keeper;
+  slots_here = keeper.slots = new Slots();
+  return *slots_here;
+}
+
+}  // namespace
+
+Slots& Slots::here() {
+  return slots_here != nullptr ? *slots_here : make_slots();
+}
+
+void Slots::add_chunk() {
+  const auto base = static_cast<std::uint32_t>(chunks_.size() * kChunk);
+  free_.reserve(base + kChunk);
+  chunks_.push_back(std::make_unique<Slot[]>(kChunk));
+  for (std::uint32_t i = kChunk; i > 0; --i) free_.push_back(base + i - 1);
+}
+
+bool Slots::prepare() noexcept {
+  if (!free_.empty()) return true;
+  try {
+    add_chunk();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+Slot& Slots::take() {
+  if (free_.empty()) add_chunk();
+  const std::uint32_t index = free_.back();
+  free_.pop_back();
+  ++in_use_;
+  at(index).index = index;
+  return at(index);
+}
+
+Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
+  Slot& slot = take();
+  slot.fd = fd.release();
+  slot.traits = traits;
+  slot.ready = ready;
+  slot.watched = 0;
+  slot.home = 0;
+  slot.sent_bytes = 0;
+  return slot;
+}
+
+void Slots::close(Slot& slot) noexcept {
+  if (slot.fd < 0) return;
+  if ((slot.traits & kAdopted) != 0) unwatch(slot);
+  const int number = std::exchange(slot.fd, -1);
+  ++slot.generation;
+  slot.watched = 0;
+  sys::calls->close(number);
+  if (slot.reader != nullptr) wake(*slot.reader->job());
+  if (slot.writer != nullptr) wake(*slot.writer->job());
+  wake_all(starved_);
+}
+
+// The traits tell an abandoned slot from one whose owner merely closed it: it
+// is the waiters that free it then.
+void Slots::abandon(Slot& slot) noexcept {
+  close(slot);
+  slot.traits |= kBorrowed;
+  retire(slot);
+}
+
+void Slots::retire(Slot& slot) noexcept {
+  if (slot.reader != nullptr || slot.writer != nullptr) return;
+  if (slot.fd >= 0) {
+    unwatch(slot);
+    std::erase(borrowed_, &slot);
+    slot.fd = -1;
+    ++slot.generation;
+  }
+  free_.push_back(slot.index);
+  --in_use_;
+}
+
+Slot* Slots::borrow(int fd) noexcept {
+  for (Slot* slot : borrowed_) {
+    if (slot->fd == fd) return slot;
+  }
+  try {
+    borrowed_.reserve(borrowed_.size() + 1);
+    Slot& slot = open(Fd(), kBorrowed, kReadable | kWritable);
+    slot.fd = fd;
+    borrowed_.push_back(&slot);
+    return &slot;
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+int Slots::watch(Slot& slot, Direction direction) noexcept {
+  std::uint8_t bits = kReadable;
+  if (slot.stream() || direction == Direction::kWrite) bits |= kWritable;
+  const std::uint8_t home = slot_state.home;
+  const bool fresh = slot.home != home || slot.watched == 0;
+  if (!fresh && (slot.watched & bits) == bits) return 0;
+
+  const Token token{slot.index, slot.generation};
+  Poller& poller = *homes_[home];
+  const int error = fresh ? poller.add(slot.fd, token, bits)
+                          : poller.change(slot.fd, token, bits);
+  if (error == EPERM) {
+    slot.traits |= kAlwaysReady;
+    slot.ready |= kReadable | kWritable;
+    return 0;
+  }
+  if (error != 0) return error;
+  slot.home = home;
+  slot.watched = bits;
+  return 0;
+}
+
+void Slots::unwatch(Slot& slot) noexcept {
+  if (slot.watched == 0) return;
+  homes_[slot.home]->remove(slot.fd);
+  slot.watched = 0;
+}
+
+std::uint8_t Slots::add_home(Poller& poller) {
+  for (std::uint8_t home = 1; home < kHomes; ++home) {
+    if (homes_[home] != nullptr) continue;
+    homes_[home] = &poller;
+    return home;
+  }
+  throw Misuse("violet: this thread has 15 loops already; one is enough for "
+               "any number of jobs");
+}
+
+void Slots::remove_home(std::uint8_t home) noexcept {
+  homes_[home] = nullptr;
+  for (auto& chunk : chunks_) {
+    for (std::size_t i = 0; i < kChunk; ++i) {
+      if (chunk[i].home == home) chunk[i].home = chunk[i].watched = 0;
+    }
+  }
+}
+
+Descriptor adopt(Fd fd) {
+  const int flags = sys::calls->get_flags(fd.get());
+  if (flags < 0) throw_system(-flags, "adopt " + std::to_string(fd.get()));
+  if ((flags & O_NONBLOCK) == 0) {
+    sys::calls->set_flags(fd.get(), flags | O_NONBLOCK);
+  }
+  const int type = sys::calls->file_type(fd.get());
+  const std::uint8_t traits = kAdopted | (type == S_IFIFO ? kStream : 0);
+  return Descriptor(
+      Slots::here().open(std::move(fd), traits, kReadable | kWritable));
+}
+
+void SlotEvent::raise(const char* call, const std::string& object) const {
+  const std::string what = std::string(call) + ' ' + object;
+  if (error_ == EBUSY) {
+    throw Misuse(what + ": another job waits for the same already; let one "
+                        "job do all the reading and one all the writing");
+  }
+  throw_system(error_, what);
+}
+
+}  // namespace violet

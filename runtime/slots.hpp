@@ -1,0 +1,312 @@
+// slots.hpp - what a thread knows about its descriptors.
+//
+// The idea: each descriptor has one slot, and the slot remembers readiness.
+// The poller only tells when something *became* ready, so the slot keeps the
+// news until an attempt meets EAGAIN. A descriptor is registered once in its
+// life, when something first has to wait for it; from then on an operation
+// is just the system call that does it.
+//
+// After a short read from TCP or a pipe the buffer was drained: the next read
+// waits without another probe. This saves one failing call for each message,
+// but it would hang if the end of the stream came with the same edge as the
+// last bytes. So once kEnded was seen, only EAGAIN counts.
+//
+// Slots belong to the thread, not to a loop: a connection made in one run
+// works in the next. They never move, so events may point to them.
+//
+// Built on: sys, fd, event, poller. See: epoll(7), "Edge-triggered".
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "event.hpp"
+#include "fd.hpp"
+#include "list.hpp"
+#include "poller.hpp"
+
+namespace violet {
+
+/// What kind of descriptor a slot holds, as bits.
+enum SlotTraits : std::uint8_t {
+  /// A byte stream whose short read means "drained": TCP, pipes. Watched for
+  /// writing from the start, since it raises no spurious edges.
+  kStream = 1,
+  /// The process was given it and others share it: its flags stay as they
+  /// are, so readiness is asked before each call, and nothing is closed.
+  kBorrowed = 2,
+  /// It may have been duplicated before it came to us: closing it alone would
+  /// leave it registered.
+  kAdopted = 4,
+  /// The poller cannot watch it (regular files): it is always ready.
+  kAlwaysReady = 8,
+  /// Bytes came in since the last went out: whoever waits for more is in the
+  /// middle of a request. See Event::idle().
+  kOwesReply = 16,
+  /// It has been logged once that no descriptors were left.
+  kComplained = 32,
+};
+
+enum class Direction : std::uint8_t { kRead, kWrite };
+
+/// One descriptor. 64 bytes, one cache line.
+struct Slot {
+  // Who it is. A closed slot has fd -1 and lives on until its owner and the
+  // last waiter are gone. The generation changes with every close.
+  int fd = -1;
+  std::uint32_t generation = 0;
+  std::uint32_t index = 0;
+  std::uint8_t traits = 0;
+
+  // What is known. A cleared bit means that an attempt met EAGAIN (or drained
+  // a stream) after the last edge; a set bit means that trying may succeed.
+  std::uint8_t ready = 0;
+  std::uint8_t watched = 0;  // bits registered with the poller of `home`
+  std::uint8_t home = 0;     // which loop of this thread; 0 is none
+
+  // Who waits: at most one job for each direction.
+  Event* reader = nullptr;
+  Event* writer = nullptr;
+
+  /// Bytes that send(2) and write(2) have taken, ever.
+  std::uint64_t sent_bytes = 0;
+
+  /// Left to whoever opened it; net keeps the peer's address here. Stays as
+  /// it is after the slot is closed, until it is used again.
+  alignas(8) unsigned char note[24] = {};
+
+  bool stream() const noexcept { return (traits & kStream) != 0; }
+  bool borrowed() const noexcept { return (traits & kBorrowed) != 0; }
+
+  void owes_reply(bool owes) noexcept {
+    traits = static_cast<std::uint8_t>(owes ? traits | kOwesReply
+                                            : traits & ~kOwesReply);
+  }
+
+  /// Draws the conclusion from a read that gave `got` of `asked` bytes.
+  void after_read(std::size_t got, std::size_t asked) noexcept {
+    if (got < asked && stream() && (ready & kEnded) == 0 &&
+        !sys::calls->shortens()) {
+      ready &= static_cast<std::uint8_t>(~kReadable);
+    }
+  }
+};
+static_assert(sizeof(Slot) == 64);
+
+/// What operations ask most often, kept where one instruction reaches it.
+struct SlotState {
+  std::uint8_t home = 0;  // the loop that new waits register with
+  int waiting = 0;        // descriptors that jobs wait for, both directions
+};
+inline constinit thread_local SlotState slot_state;
+
+/// The slots of one thread.
+class Slots {
+ public:
+  /// The slots of the calling thread.
+  static Slots& here();
+
+  /// Takes ownership of a descriptor. `ready`: what may be tried at once.
+  /// Throws: std::bad_alloc; the descriptor is closed then.
+  Slot& open(Fd fd, std::uint8_t traits, std::uint8_t ready);
+
+  /// Makes sure that the next open() needs no memory.
+  /// Returns: false if there is none.
+  bool prepare() noexcept;
+
+  /// Closes the descriptor and gives its waiters EBADF. Once is enough.
+  void close(Slot& slot) noexcept;
+
+  /// The owner is gone: closes, and frees the slot after the last waiter.
+  void abandon(Slot& slot) noexcept;
+
+  /// The slot of a descriptor that somebody else owns, for as long as an
+  /// event has a claim on it. Returns: null if there is no memory.
+  Slot* borrow(int fd) noexcept;
+
+  /// Has edges of this direction announced from now on. Returns: 0 or an
+  /// error number. Afterwards `ready` may be set again: try once more.
+  int watch(Slot& slot, Direction direction) noexcept;
+
+  /// A borrowed or abandoned slot has lost a waiter: frees it after the last.
+  void retire(Slot& slot) noexcept;
+
+  /// News from the poller: wakes whoever waits for it.
+  void announce(const Ready& news) noexcept {
+    Slot& slot = at(news.token.index);
+    if (slot.generation != news.token.generation) return;
+    slot.ready |= news.bits;
+    if (slot.reader != nullptr && (news.bits & kReadable) != 0) {
+      wake(*slot.reader->job());
+    }
+    if (slot.writer != nullptr && (news.bits & kWritable) != 0) {
+      wake(*slot.writer->job());
+    }
+  }
+
+  /// Jobs that wait for a descriptor to be closed, since the process or the
+  /// system has none left.
+  WaitQueue& starved() noexcept { return starved_; }
+
+  /// Registers a loop's poller. Returns: its number, never 0.
+  /// Throws: Misuse if this thread has too many loops.
+  std::uint8_t add_home(Poller& poller);
+
+  /// Forgets a loop: what it watched is watched by nobody.
+  void remove_home(std::uint8_t home) noexcept;
+
+  /// The slot with this index, whatever it holds now.
+  Slot& at(std::uint32_t index) noexcept {
+    return chunks_[index / kChunk][index % kChunk];
+  }
+
+  /// Slots in use; for tests and statistics.
+  std::size_t in_use() const noexcept { return in_use_; }
+
+ private:
+  static constexpr std::size_t kChunk = 128;
+  static constexpr std::size_t kHomes = 16;
+
+  void add_chunk();
+  Slot& take();
+  void unwatch(Slot& slot) noexcept;
+
+  // Chunks never move or shrink. free_ has room for every slot, so that
+  // giving one back cannot fail.
+  std::vector<std::unique_ptr<Slot[]>> chunks_;
+  std::vector<std::uint32_t> free_;
+  std::vector<Slot*> borrowed_;  // few: one for each foreign descriptor in use
+  std::size_t in_use_ = 0;
+  WaitQueue starved_;
+
+  std::array<Poller*, kHomes> homes_ = {};  // by number; 0 stays null
+};
+
+/// Owns a slot, and through it a descriptor.
+class Descriptor {
+ public:
+  Descriptor() noexcept {}
+  explicit Descriptor(Slot& slot) noexcept : slot_(&slot) {}
+  Descriptor(Descriptor&& other) noexcept
+      : slot_(std::exchange(other.slot_, nullptr)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    if (this != &other) {
+      reset();
+      slot_ = std::exchange(other.slot_, nullptr);
+    }
+    return *this;
+  }
+  ~Descriptor() { reset(); }
+
+  /// Null for one that was never opened or has been moved from.
+  Slot* slot() const noexcept { return slot_; }
+
+  /// The number, -1 if it is closed.
+  int fd() const noexcept { return slot_ == nullptr ? -1 : slot_->fd; }
+  explicit operator bool() const noexcept { return fd() >= 0; }
+
+  /// Closes now. Whoever waits on it gets bad_file_descriptor.
+  void close() noexcept {
+    if (slot_ != nullptr) Slots::here().close(*slot_);
+  }
+
+ private:
+  void reset() noexcept {
+    if (slot_ != nullptr) Slots::here().abandon(*slot_);
+    slot_ = nullptr;
+  }
+
+  Slot* slot_ = nullptr;
+};
+
+/// Takes ownership of a descriptor that came from elsewhere, makes it
+/// non-blocking and watches it. Throws: std::system_error.
+Descriptor adopt(Fd fd);
+
+/// What the events on descriptors share: a slot, and one try of a system
+/// call after the other until it succeeds or would block.
+class SlotEvent : public Event {
+ protected:
+  /// `slot` may be null: the operation then fails with EBADF.
+  explicit SlotEvent(Slot* slot) noexcept : slot_(slot) {}
+
+  /// What an operation returns that has used up its job's budget before it
+  /// was done. No error number is so large.
+  static constexpr ssize_t kGoBehind = -100000;
+
+  /// Runs `operation(fd)` when the slot may be ready. It returns a count or
+  /// a negated error number; -EAGAIN waits for the next edge.
+  /// Returns: true when it is done; error_ tells how.
+  template <Direction kDirection, class Operation>
+  bool drive(Operation operation) noexcept {
+    constexpr bool kReads = kDirection == Direction::kRead;
+    constexpr std::uint8_t kBit = kReads ? kReadable : kWritable;
+    if (slot_ == nullptr) [[unlikely]] return no_slot();
+    Event*& waiter = kReads ? slot_->reader : slot_->writer;
+    const bool free = waiter == nullptr || waiter == this;
+    if (slot_->fd < 0 || !free) [[unlikely]] return refuse(waiter);
+    for (;;) {
+      if ((slot_->ready & kBit) != 0) {
+        const ssize_t done = operation(slot_->fd);
+        if (done >= 0) return finish(waiter);
+        if (done == kGoBehind) return go_behind(), false;
+        if (done != -EAGAIN) return fail_with(waiter, done);
+        slot_->ready &= static_cast<std::uint8_t>(~kBit);
+      }
+      if (!is_watched<kBit>()) [[unlikely]] {
+        const int error = Slots::here().watch(*slot_, kDirection);
+        if (error != 0) return fail_with(waiter, -error);
+        if ((slot_->ready & kBit) != 0) continue;
+      }
+      if (waiter == nullptr) ++slot_state.waiting;
+      waiter = this;
+      return false;
+    }
+  }
+
+  /// Leaves the slot, if this event waits for it.
+  void undo_claim(Direction direction) noexcept {
+    if (slot_ == nullptr) return;
+    finish(direction == Direction::kRead ? slot_->reader : slot_->writer);
+  }
+
+  /// Throws what error_ says of `call` on `object`; EBUSY is Misuse.
+  [[noreturn]] void raise(const char* call, const std::string& object) const;
+
+  Slot* slot_;  // kept alive by its owner, or because this event waits
+
+ private:
+  template <std::uint8_t kBit>
+  bool is_watched() const noexcept {
+    return (slot_->watched & kBit) != 0 && slot_->home == slot_state.home;
+  }
+
+  bool finish(Event*& waiter) noexcept {
+    if (waiter == this) {
+      waiter = nullptr;
+      --slot_state.waiting;
+    }
+    if (slot_->borrowed()) [[unlikely]] Slots::here().retire(*slot_);
+    return true;
+  }
+
+  bool fail_with(Event*& waiter, ssize_t negated_error) noexcept {
+    error_ = static_cast<int>(-negated_error);
+    return finish(waiter);
+  }
+
+  bool no_slot() noexcept {
+    error_ = EBADF;
+    return true;
+  }
+
+  bool refuse(Event*& waiter) noexcept {
+    return fail_with(waiter, slot_->fd < 0 ? -EBADF : -EBUSY);
+  }
+};
+
+}  // namespace violet

@@ -1,0 +1,122 @@
+// sys.cpp - the kernel as the one who answers.
+// SPDX-License-Identifier: MIT
+#include "sys.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace violet::sys {
+
+constinit Calls kernel;
+constinit thread_local Calls* calls = &kernel;
+
+namespace {
+
+/// From the C library's convention (-1 and errno) to the kernel's own.
+template <class Result>
+Result checked(Result result) noexcept {
+  return result < 0 ? static_cast<Result>(-errno) : result;
+}
+
+}  // namespace
+
+// Every descriptor we make is non-blocking and close-on-exec from birth, so
+// that no fork(2) in another thread can catch it in between.
+int Calls::socket(int domain, int type, int protocol) noexcept {
+  return checked(
+      ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+}
+
+int Calls::accept(int fd, sockaddr* peer, unsigned* size) noexcept {
+  return checked(::accept4(fd, peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+int Calls::bind(int fd, const sockaddr* name, unsigned size) noexcept {
+  return checked(::bind(fd, name, size));
+}
+
+int Calls::listen(int fd, int backlog) noexcept {
+  return checked(::listen(fd, backlog));
+}
+
+int Calls::connect(int fd, const sockaddr* name, unsigned size) noexcept {
+  return checked(::connect(fd, name, size));
+}
+
+ssize_t Calls::recv(int fd, void* data, std::size_t size,
+                    int flags) noexcept {
+  return checked(::recv(fd, data, size, flags));
+}
+
+// MSG_NOSIGNAL always: a peer that went away is an error of one connection,
+// never a signal to the process.
+ssize_t Calls::send(int fd, const void* data, std::size_t size,
+                    int flags) noexcept {
+  return checked(::send(fd, data, size, flags | MSG_NOSIGNAL));
+}
+
+ssize_t Calls::read(int fd, void* data, std::size_t size) noexcept {
+  return checked(::read(fd, data, size));
+}
+
+ssize_t Calls::write(int fd, const void* data, std::size_t size) noexcept {
+  return checked(::write(fd, data, size));
+}
+
+// Never repeated on EINTR: on Linux the descriptor is gone all the same, see
+// close(2), and may already belong to somebody else.
+int Calls::close(int fd) noexcept { return checked(::close(fd)); }
+
+int Calls::shutdown(int fd, int how) noexcept {
+  return checked(::shutdown(fd, how));
+}
+
+int Calls::getsockopt(int fd, int level, int name, void* value,
+                      unsigned* size) noexcept {
+  return checked(::getsockopt(fd, level, name, value, size));
+}
+
+int Calls::setsockopt(int fd, int level, int name, const void* value,
+                      unsigned size) noexcept {
+  return checked(::setsockopt(fd, level, name, value, size));
+}
+
+int Calls::getsockname(int fd, sockaddr* name, unsigned* size) noexcept {
+  return checked(::getsockname(fd, name, size));
+}
+
+int Calls::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
+  return checked(::getpeername(fd, name, size));
+}
+
+int Calls::get_flags(int fd) noexcept {
+  return checked(::fcntl(fd, F_GETFL));
+}
+
+int Calls::set_flags(int fd, int flags) noexcept {
+  return checked(::fcntl(fd, F_SETFL, flags));
+}
+
+int Calls::file_type(int fd) noexcept {
+  struct stat status;
+  const int result = checked(::fstat(fd, &status));
+  return result < 0 ? result : static_cast<int>(status.st_mode & S_IFMT);
+}
+
+int Calls::unlink(const char* path) noexcept {
+  return checked(::unlink(path));
+}
+
+int Calls::poll(pollfd* descriptors, unsigned long count,
+                int timeout_ms) noexcept {
+  return checked(::poll(descriptors, count, timeout_ms));
+}
+
+void* Calls::allocate(std::size_t size) noexcept { return std::malloc(size); }
+
+}  // namespace violet::sys

@@ -1,0 +1,80 @@
+// sys.hpp - every system call that the library makes passes here.
+//
+// The idea: one object answers for the kernel. At rest it is the kernel
+// itself; a test puts another in its place and from then on decides what a
+// call returns: one byte at a time, EINTR, EMFILE, a reset, no memory. So
+// the code that is tested is the code that runs, and no file but this one
+// and the pollers needs to know that tests exist.
+//
+// Results are as the kernel itself gives them: a count or descriptor, or the
+// negated error number. errno(3) is read in one place only.
+//
+// Built on: nothing. See: syscalls(2), signal(7) on EINTR.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/types.h>
+
+#include <cerrno>
+#include <cstddef>
+
+struct sockaddr;
+struct pollfd;
+
+namespace violet::sys {
+
+/// Answers system calls. This class passes them to the kernel; a test
+/// derives from it and overrides the calls that it wants to answer.
+class Calls {
+ public:
+  virtual int socket(int domain, int type, int protocol) noexcept;
+  virtual int bind(int fd, const sockaddr* name, unsigned size) noexcept;
+  virtual int listen(int fd, int backlog) noexcept;
+  virtual int accept(int fd, sockaddr* peer, unsigned* size) noexcept;
+  virtual int connect(int fd, const sockaddr* name, unsigned size) noexcept;
+  virtual ssize_t recv(int fd, void* data, std::size_t size,
+                       int flags) noexcept;
+  virtual ssize_t send(int fd, const void* data, std::size_t size,
+                       int flags) noexcept;
+  virtual ssize_t read(int fd, void* data, std::size_t size) noexcept;
+  virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept;
+  virtual int close(int fd) noexcept;
+  virtual int shutdown(int fd, int how) noexcept;
+  virtual int getsockopt(int fd, int level, int name, void* value,
+                         unsigned* size) noexcept;
+  virtual int setsockopt(int fd, int level, int name, const void* value,
+                         unsigned size) noexcept;
+  virtual int getsockname(int fd, sockaddr* name, unsigned* size) noexcept;
+  virtual int getpeername(int fd, sockaddr* name, unsigned* size) noexcept;
+  virtual int get_flags(int fd) noexcept;             ///< fcntl F_GETFL
+  virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
+  virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)
+  virtual int unlink(const char* path) noexcept;
+  virtual int poll(pollfd* descriptors, unsigned long count,
+                   int timeout_ms) noexcept;
+  /// Memory for frames and jobs; null when there is none.
+  virtual void* allocate(std::size_t size) noexcept;
+
+  /// True if reads may be cut short by this object rather than by the
+  /// kernel: a short read then does not mean that the descriptor is drained.
+  virtual bool shortens() const noexcept { return false; }
+
+  virtual ~Calls() = default;
+};
+
+/// The kernel, as an object.
+extern Calls kernel;
+
+/// Who answers in this thread. Lifetime: whoever puts an object here takes
+/// it out again before the object dies.
+extern constinit thread_local Calls* calls;
+
+/// Repeats a call for as long as a signal interrupts it.
+template <class Call>
+inline auto uninterrupted(Call call) noexcept {
+  auto result = call();
+  while (result == -EINTR) result = call();
+  return result;
+}
+
+}  // namespace violet::sys

@@ -1,0 +1,235 @@
+// task.hpp - call and return: the coroutine type.
+//
+// The idea: Task<T> is a function call that can be put aside in the middle.
+// `co_await child()` calls: it pushes the child's frame onto the stack of the
+// running job and goes back to the scheduler, which resumes the new top.
+// `co_return` returns: it pops, and the caller takes value or exception.
+//
+// Refused: symmetric transfer, in which one coroutine resumes the next. g++
+// makes it a tail call only with optimization and without sanitizers, so deep
+// calls would overflow the native stack; a trip through the scheduler's loop
+// costs about a nanosecond and never does.
+//
+// A task is lazy: nothing of its body runs before it is awaited or spawned.
+// An event (event.hpp) is what a task can wait for besides another task; both
+// are told apart in await_transform below.
+//
+// Built on: frames. Looks up once: Await is defined in event.hpp.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include "frames.hpp"
+
+namespace violet {
+
+class Event;
+template <class E>
+class Await;
+template <class T>
+class Task;
+
+namespace internal {
+
+template <class T>
+inline constexpr bool is_task = false;
+template <class T>
+inline constexpr bool is_task<Task<T>> = true;
+
+/// The end of a body: control goes to the caller, the result stays here until
+/// the caller fetches it.
+struct Return {
+  bool await_ready() const noexcept { return false; }
+  template <class P>
+  void await_suspend(std::coroutine_handle<P> self) const noexcept {
+    Frame* caller = self.promise().caller;
+    if (caller == nullptr) {
+      running->step = Step::kReturned;  // the job's end; its root stays on top
+      return;
+    }
+    running->top = caller;
+    running->step = Step::kSwitched;
+  }
+  void await_resume() const noexcept {}
+};
+
+/// A call: from `co_await child()` to the value that it returns.
+///
+/// Ownership: between the two, the child belongs to the stack. A kill
+/// destroys it from there, before this frame, so nothing is left to do here.
+template <class T>
+class Call {
+ public:
+  using Handle = std::coroutine_handle<typename Task<T>::promise_type>;
+
+  explicit Call(Handle child) noexcept : child_(child) {}
+
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<>) const noexcept {
+    Frame& child = child_.promise();
+    child.caller = running->top;
+    running->top = &child;
+    running->step = Step::kSwitched;
+  }
+  T await_resume() const {
+    const Destroyed at_end(child_);
+    auto& child = child_.promise();
+    // A failure is reported with the innermost line: it replaces ours, which
+    // this exception has made history.
+    if (child.error && child.where.line() != 0) [[unlikely]] {
+      running->top->where = child.where;
+    }
+    return child.take();
+  }
+
+ private:
+  struct Destroyed {
+    explicit Destroyed(Handle frame) noexcept : frame_(frame) {}
+    Destroyed(const Destroyed&) = delete;
+    ~Destroyed() { frame_.destroy(); }
+    Handle frame_;
+  };
+
+  Handle child_;
+};
+
+/// What the promises of all tasks share.
+struct TaskPromise : Frame {
+  std::exception_ptr error;
+
+  std::suspend_always initial_suspend() const noexcept { return {}; }
+  Return final_suspend() const noexcept { return {}; }
+  void unhandled_exception() noexcept { error = std::current_exception(); }
+
+  /// A call of another task.
+  template <class U>
+  Call<U> await_transform(
+      Task<U>&& child,
+      std::source_location line = std::source_location::current()) noexcept {
+    where = line;
+    return Call<U>(child.release());
+  }
+
+  template <class U>
+  void await_transform(Task<U>&) {
+    static_assert(is_task<U>,  // never: a task is not made of a task
+                  "violet: a task is awaited once, as it is called: write "
+                  "co_await f(x), or co_await std::move(task)");
+  }
+
+  /// A wait for an event, which lives in this frame meanwhile.
+  template <class E>
+    requires(!is_task<std::remove_cvref_t<E>>)
+  auto await_transform(
+      E&& event,
+      std::source_location line = std::source_location::current()) noexcept {
+    where = line;
+    return Await<std::remove_reference_t<E>>(event);
+  }
+};
+
+template <class T>
+struct Promise : TaskPromise {
+  std::optional<T> value;
+
+  Task<T> get_return_object() noexcept;
+  template <class U = T>
+    requires std::convertible_to<U&&, T>
+  void return_value(U&& result) {
+    value.emplace(std::forward<U>(result));
+  }
+  /// The result, once. Throws: what the body threw.
+  T take() {
+    if (error) std::rethrow_exception(std::move(error));
+    return std::move(*value);
+  }
+};
+
+template <class T>
+struct Promise<T&> : TaskPromise {
+  T* value = nullptr;
+
+  Task<T&> get_return_object() noexcept;
+  void return_value(T& result) noexcept { value = &result; }
+  T& take() {
+    if (error) std::rethrow_exception(std::move(error));
+    return *value;
+  }
+};
+
+template <>
+struct Promise<void> : TaskPromise {
+  Task<void> get_return_object() noexcept;
+  void return_void() const noexcept {}
+  void take() {
+    if (error) std::rethrow_exception(std::move(error));
+  }
+};
+
+}  // namespace internal
+
+/// A function that can wait. Calling it makes a frame and runs nothing;
+/// `co_await f(x)` runs it to its end, `spawn(f, x)` makes it a job.
+///
+/// Lifetime: arguments taken by reference must outlive the task. With
+/// `co_await f(x)` they do; for a job, spawn keeps the arguments itself.
+template <class T = void>
+class [[nodiscard("a task does nothing until it is awaited: co_await it, or "
+                  "spawn its function")]] Task {
+ public:
+  using promise_type = internal::Promise<T>;
+  using Value = T;
+
+  Task(Task&& other) noexcept : frame_(other.release()) {}
+  Task& operator=(Task&& other) noexcept {
+    if (this != &other) {
+      destroy();
+      frame_ = other.release();
+    }
+    return *this;
+  }
+  ~Task() { destroy(); }
+
+  /// Gives the frame away. Returns: its handle, now the caller's to destroy.
+  std::coroutine_handle<promise_type> release() noexcept {
+    return std::exchange(frame_, nullptr);
+  }
+
+ private:
+  friend promise_type;
+  explicit Task(promise_type& promise) noexcept
+      : frame_(
+            std::coroutine_handle<promise_type>::from_promise(promise)) {
+    static_assert(alignof(promise_type) <= FramePool::kStepBytes,
+                  "violet: a task cannot return an over-aligned type");
+  }
+
+  void destroy() noexcept {
+    if (frame_) frame_.destroy();
+  }
+
+  std::coroutine_handle<promise_type> frame_;
+};
+
+template <class T>
+Task<T> internal::Promise<T>::get_return_object() noexcept {
+  return Task<T>(*this);
+}
+
+template <class T>
+Task<T&> internal::Promise<T&>::get_return_object() noexcept {
+  return Task<T&>(*this);
+}
+
+inline Task<void> internal::Promise<void>::get_return_object() noexcept {
+  return Task<void>(*this);
+}
+
+}  // namespace violet

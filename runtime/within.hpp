@@ -1,0 +1,116 @@
+// within.hpp - a limit of time around an event.
+//
+// The idea: the event and a timer lie side by side in the awaiting frame, and
+// either wakes the job. When its step comes the operation is tried once more,
+// and only if it is still not possible does an expired limit count: what has
+// completed is never thrown away. Nothing is allocated.
+//
+// Built on: scheduler.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "scheduler.hpp"
+
+namespace violet {
+
+template <class E>
+class Within final : public Event {
+ public:
+  using Value = decltype(std::declval<E&>().result());
+
+  Within(Duration limit, E&& event) noexcept
+      : event_(std::move(event)), limit_(limit) {}
+  Within(Within&& other) noexcept
+      : Event(std::move(other)),
+        event_(std::move(other.event_)),
+        limit_(other.limit_) {}
+
+  bool attempt() noexcept override {
+    if (attempt_part(event_)) {
+      stop_timer();
+      return true;
+    }
+    idle_ = event_.idle();
+    if (!armed_) return !arm();
+    if (timer_.active()) return false;
+    expire();
+    return true;
+  }
+
+  void undo() noexcept override {
+    undo_part(event_);
+    stop_timer();
+  }
+
+  void describe(Description& out) const override {
+    event_.describe(out);
+    out.text += " within " +
+                std::to_string(
+                    std::chrono::ceil<std::chrono::milliseconds>(limit_)
+                        .count()) +
+                " ms";
+  }
+
+  /// Returns: what the event yields, or an empty optional if the time was up;
+  /// for an event that yields nothing, false if the time was up.
+  auto result() {
+    if (error_ != 0) throw_system(error_, "within");
+    if constexpr (std::is_void_v<Value>) {
+      if (!expired_) event_.result();
+      return !expired_;
+    } else {
+      using Optional = std::optional<std::remove_cvref_t<Value>>;
+      return expired_ ? Optional() : Optional(event_.result());
+    }
+  }
+
+ private:
+  /// Starts the timer. Returns: false if the wait is over at once.
+  bool arm() noexcept {
+    armed_ = true;
+    Loop& loop = loop_of(*job());
+    if (limit_ <= Duration::zero()) {
+      expire();
+    } else if (!loop.timers().start(timer_, after(loop.now(), limit_),
+                                    *job())) {
+      expire();
+      error_ = ENOMEM;
+    }
+    return !expired_;
+  }
+
+  void expire() noexcept {
+    undo_part(event_);
+    expired_ = true;
+  }
+
+  void stop_timer() noexcept {
+    if (timer_.active()) loop_of(*job()).timers().stop(timer_);
+  }
+
+  E event_;
+  Duration limit_;
+  bool armed_ = false;
+  bool expired_ = false;
+  Timer timer_;
+};
+
+/// Waits for an event, but not longer than `limit`, counted as sleep() does.
+/// What completes is never lost to the limit. With a limit of zero only what
+/// is possible at once completes.
+/// Returns: an optional of what the event yields; for one that yields
+/// nothing, true if it completed.
+/// Throws: what the event throws.
+/// Cost: no allocation.
+template <class E>
+  requires std::derived_from<E, Event>
+Within<E> within(Duration limit, E&& event) noexcept {
+  return Within<E>(limit, std::move(event));
+}
+
+}  // namespace violet

@@ -1,0 +1,120 @@
+// core.cpp - what the core costs: switch, call, spawn, kill, timers.
+//
+// ns per operation, best of seven. Compare with bare C++20 coroutines in the
+// same run: single figures drift with the machine.
+// SPDX-License-Identifier: MIT
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "../../runtime/events.hpp"
+
+using namespace violet;
+
+namespace {
+
+double now_ns() {
+  return static_cast<double>(
+      std::chrono::steady_clock::now().time_since_epoch().count());
+}
+
+template <class F>
+void bench(const char* name, long count, F f) {
+  double best = 1e18;
+  for (int round = 0; round < 7; ++round) {
+    const double start = now_ns();
+    f(count);
+    const double each = (now_ns() - start) / static_cast<double>(count);
+    if (each < best) best = each;
+  }
+  std::printf("%-58s %8.2f ns\n", name, best);
+}
+
+[[gnu::noinline]] Task<int> child(int x) { co_return x + 1; }
+
+Task<> call_children(long count) {
+  int sum = 0;
+  for (long i = 0; i < count; ++i) sum = co_await child(sum);
+  volatile int sink = sum;
+  (void)sink;
+}
+
+Task<> yielder(long count) {
+  for (long i = 0; i < count; ++i) co_await yield_now();
+}
+
+Task<> yielders(int jobs, long count) {
+  for (int i = 0; i < jobs; ++i) spawn(yielder, count / jobs);
+  co_return;
+}
+
+Task<> leaf(int x) {
+  volatile int sink = x;
+  (void)sink;
+  co_return;
+}
+
+// As many at a time as a busy program has; then they all run.
+Task<> spawner(long count) {
+  for (long i = 0; i < count / 100; ++i) {
+    for (int k = 0; k < 100; ++k) spawn(leaf, k);
+    co_await yield_now();
+  }
+}
+
+Task<> deep(int depth) {
+  if (depth == 0) {
+    co_await sleep(std::chrono::hours(1));
+  } else {
+    co_await deep(depth - 1);
+  }
+  int local = 0;
+  (void)local;
+}
+
+Task<> killer(long count) {
+  for (long i = 0; i < count / 100; ++i) {
+    auto job = spawn(deep, 99);
+    co_await yield_now();
+    job.kill();
+  }
+}
+
+void timers_at(std::size_t standing, long count) {
+  Timers timers;
+  Stack nobody;
+  std::mt19937_64 random(1);
+  const auto moment = [&] {
+    return TimePoint(Duration(random() % 10'000'000'000));
+  };
+  std::vector<std::unique_ptr<Timer>> all(standing);
+  for (auto& timer : all) {
+    timer = std::make_unique<Timer>();
+    timers.start(*timer, moment(), nobody);
+  }
+  std::vector<Timer> fresh(1000);
+  for (long i = 0; i < count / 1000; ++i) {
+    for (auto& timer : fresh) timers.start(timer, moment(), nobody);
+    for (auto& timer : fresh) timers.stop(timer);
+  }
+  for (auto& timer : all) timers.stop(*timer);
+}
+
+}  // namespace
+
+int main() {
+  bench("await a child in a loop", 5'000'000,
+        [](long n) { run(call_children(n)); });
+  bench("switch between two jobs by the ready queue", 10'000'000,
+        [](long n) { run(yielders(2, n)); });
+  bench("switch among 10 000 jobs by the ready queue", 10'000'000,
+        [](long n) { run(yielders(10'000, n)); });
+  bench("spawn + run + destroy a job", 5'000'000,
+        [](long n) { run(spawner(n)); });
+  bench("call, wait and kill a frame, 100 deep", 5'000'000,
+        [](long n) { run(killer(n)); });
+  bench("timer insert + cancel among 100 000 timers", 1'000'000,
+        [](long n) { timers_at(100'000, n); });
+}
