@@ -76,10 +76,9 @@ bench: $(BENCH)  ## build and run the measurements in tests/bench
 tour:  ## the files in reading order, with their sizes
 	@for d in $(patsubst %/ORDER,%,$(wildcard runtime/ORDER net/ORDER)); do \
 	  while read -r name purpose; do case $$name in \
-	    '') echo ;; \#*) echo "$$name $$purpose" ;; \
-	    *) lines=$$(wc -l < $$d/$$name || echo 0); printf '%5d  %-26s %s\n' \
-	      $$lines $$d/$$name "$$purpose" ;; esac; \
-	  done < $$d/ORDER; echo; done
+	    ''|\#*) echo "$$name $$purpose" ;; \
+	    *) printf '%5d  %-26s %s\n' $$(wc -l < $$d/$$name || echo 0) \
+	      $$d/$$name "$$purpose" ;; esac; done < $$d/ORDER; echo; done
 
 SOURCE = $(wildcard $(foreach d,runtime net net/http apps tests tests/regress \
          tests/bench,$d/*.hpp $d/*.cpp))
@@ -177,7 +176,7 @@ $T/catch.cc: $B/flags
 	  builds catch2/catch_session.hpp 'Catch::Session all;' "$$i" "$$l" && \
 	    accept "$$i" "$$l"; \
 	  builds catch2/catch.hpp '' "-E $$i" '' && accept "$$i" ''; done; }; \
-	get() { $$1 --version || return; echo "  install Catch2 ($$1)" >&3; \
+	get() { $$1 --version || return; echo "  $$*" >&3; \
 	  [ $$1 = brew ] || [ $$(id -u) = 0 ] || set -- sudo -n "$$@"; \
 	  "$$@" < /dev/null; look; }; \
 	look; [ '$(CATCH)' ] || { get apt-get install -y catch2; \

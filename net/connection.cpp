@@ -29,15 +29,20 @@ thread_local PoolKeeper keeper;
 
 }  // namespace
 
-char* BufferPool::make() noexcept {
+char* BufferPool::take_more() noexcept {
+  if (kept_count_ > 0) return kept_[--kept_count_];
   keeper.arm();
   return static_cast<char*>(sys::calls->allocate(kBytes));
 }
 
-void BufferPool::free(char* buffer) noexcept { std::free(buffer); }
+void BufferPool::keep(char* buffer) noexcept {
+  if (kept_count_ == kMostKept) return std::free(buffer);
+  kept_[kept_count_++] = buffer;
+}
 
 void BufferPool::clear() noexcept {
-  while (first_ != nullptr) free(take());
+  std::free(std::exchange(at_hand_, nullptr));
+  while (kept_count_ > 0) std::free(kept_[--kept_count_]);
 }
 
 // ------------------------------------------------------------ the noted peer
@@ -108,7 +113,6 @@ Address noted_peer(const Slot& slot) noexcept {
 
 bool RecvEvent::attempt() noexcept {
   if (buffer_.empty()) return true;
-  note_idle();
   return drive<Direction::kRead>([this](int fd) {
     const ssize_t count = receive(fd, buffer_.data(), buffer_.size());
     if (count > 0) got_ = static_cast<std::size_t>(count);
@@ -116,16 +120,15 @@ bool RecvEvent::attempt() noexcept {
   });
 }
 
-bool RecvChunkEvent::attempt() noexcept {
-  note_idle();
-  return drive<Direction::kRead>([this](int fd) -> ssize_t {
+bool RecvChunkEvent::receive_chunk() noexcept {
+  return conclude<Direction::kRead>([this](int fd) -> ssize_t {
     auto& pool = internal::buffer_pool;
     char* buffer = pool.take();
     if (buffer == nullptr) return -ENOMEM;
     const ssize_t count = receive(fd, buffer, pool.kBytes);
     if (count > 0) {
       buffer_ = buffer;
-      size_ = static_cast<std::size_t>(count);
+      count_ = static_cast<std::uint32_t>(count);
     } else {
       pool.give_back(buffer);
     }
@@ -135,27 +138,26 @@ bool RecvChunkEvent::attempt() noexcept {
 
 // --------------------------------------------------------------------- sending
 
-template <bool kAll>
-bool BasicSendEvent<kAll>::attempt() noexcept {
-  if (data_.empty()) return true;
-  return drive<Direction::kWrite>([this](int fd) { return send_on(fd); });
-}
-
 // A short send is probed until EAGAIN: the next edge comes only after that.
 template <bool kAll>
-ssize_t BasicSendEvent<kAll>::send_on(int fd) noexcept {
-  slot_->owes_reply(false);
+inline ssize_t BasicSendEvent<kAll>::send_on(int fd) noexcept {
   for (;;) {
-    const std::string_view rest(data_.data() + sent_, data_.size() - sent_);
-    const ssize_t count = sys::uninterrupted([&] {
-      return sys::calls->send(fd, rest.data(), rest.size(), 0);
-    });
+    const char* rest = data_.data() + sent_;
+    const std::size_t size = data_.size() - sent_;
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::calls->send(fd, rest, size, 0); });
     if (count < 0) return count;
-    sent_ += static_cast<std::size_t>(count);
-    slot_->sent_bytes += static_cast<std::uint64_t>(count);
-    if (!kAll || sent_ == data_.size()) return 0;
+    const auto taken = static_cast<std::size_t>(count);
+    slot_->sent(taken);
+    sent_ += taken;
+    if (!kAll || taken == size) return 0;
     if (!spend()) return kGoBehind;
   }
+}
+
+template <bool kAll>
+bool BasicSendEvent<kAll>::send_now() noexcept {
+  return conclude<Direction::kWrite>([this](int fd) { return send_on(fd); });
 }
 
 template <bool kAll>
@@ -219,7 +221,7 @@ Connection ConnectEvent::result() {
 
 // ------------------------------------------------------------------ the rest
 
-void SocketEvent::fail(const char* call) const {
+void SocketEvent::throw_error(const char* call) const {
   if (slot_ == nullptr) throw_system(EBADF, call);
   raise(call, internal::noted_peer(*slot_).text());
 }

@@ -28,39 +28,36 @@ class Connection;
 
 namespace internal {
 
-/// Buffers that a thread's connections lend out in turn. A few free ones are
-/// kept, chained through their first bytes, so that the busy ones stay in the
-/// cache; more are in use only while peers do not read what they are sent.
+/// Buffers that a thread's connections lend out in turn. One free buffer is at
+/// hand, so that the busy one stays in the cache; a few more are kept, since
+/// more are in use only while peers do not read what they are sent.
 class BufferPool {
  public:
   static constexpr std::size_t kBytes = 64 * 1024;
-  static constexpr int kMostKept = 16;
 
   /// Returns: kBytes of memory, null if there is none.
   char* take() noexcept {
-    char* buffer = first_;
-    if (buffer == nullptr) [[unlikely]] return make();
-    first_ = *reinterpret_cast<char**>(buffer);
-    --kept_;
-    return buffer;
+    char* buffer = std::exchange(at_hand_, nullptr);
+    return buffer != nullptr ? buffer : take_more();
   }
 
   void give_back(char* buffer) noexcept {
-    if (kept_ >= kMostKept) [[unlikely]] return free(buffer);
-    *reinterpret_cast<char**>(buffer) = first_;
-    first_ = buffer;
-    ++kept_;
+    if (at_hand_ != nullptr) return keep(buffer);
+    at_hand_ = buffer;
   }
 
   /// Frees what is kept; called when the thread ends.
   void clear() noexcept;
 
  private:
-  static char* make() noexcept;
-  static void free(char* buffer) noexcept;
+  static constexpr int kMostKept = 16;
 
-  char* first_ = nullptr;
-  int kept_ = 0;
+  char* take_more() noexcept;
+  void keep(char* buffer) noexcept;
+
+  char* at_hand_ = nullptr;
+  char* kept_[kMostKept] = {};
+  int kept_count_ = 0;
 };
 inline constinit thread_local BufferPool buffer_pool;
 
@@ -105,27 +102,25 @@ class SocketEvent : public SlotEvent {
   int error() const noexcept { return error_; }
 
  protected:
+  bool awaits_request() const noexcept {
+    return slot_ != nullptr && (slot_->ready & kOwesReply) == 0;
+  }
+
   explicit SocketEvent(Slot* slot) noexcept : SlotEvent(slot) {}
   SocketEvent(SocketEvent&&) noexcept = default;
   ~SocketEvent() = default;
-
-  /// Notes whether a wait that begins now is for a next request.
-  void note_idle() noexcept {
-    idle_ = slot_ != nullptr && (slot_->traits & kOwesReply) == 0;
-  }
 
   /// One recv(2), with its conclusions about the slot.
   ssize_t receive(int fd, char* data, std::size_t size) noexcept {
     const ssize_t count = sys::uninterrupted(
         [&] { return sys::calls->recv(fd, data, size, 0); });
     if (count > 0) {
-      slot_->after_read(static_cast<std::size_t>(count), size);
-      slot_->owes_reply(true);
+      slot_->received(static_cast<std::size_t>(count), size);
     }
     return count;
   }
 
-  [[noreturn]] void fail(const char* call) const;
+  [[noreturn]] void throw_error(const char* call) const;
   void describe_as(const char* call, Description& out) const;
 };
 
@@ -135,12 +130,13 @@ class RecvEvent : public SocketEvent {
       : SocketEvent(slot), buffer_(buffer) {}
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kRead); }
+  bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override {
     describe_as("recv", out);
   }
   std::size_t value() const noexcept { return got_; }
   std::size_t result() const {
-    if (error_ != 0) fail("recv");
+    if (error_ != 0) throw_error("recv");
     return got_;
   }
 
@@ -152,21 +148,27 @@ class RecvEvent : public SocketEvent {
 class RecvChunkEvent : public SocketEvent {
  public:
   explicit RecvChunkEvent(Slot* slot) noexcept : SocketEvent(slot) {}
-  bool attempt() noexcept override;
+  bool attempt() noexcept override {
+    return may_try<Direction::kRead>() ? receive_chunk()
+                                       : wait_for_edge<Direction::kRead>();
+  }
   void undo() noexcept override { undo_claim(Direction::kRead); }
+  bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override {
     describe_as("recv", out);
   }
-  Chunk value() const noexcept { return Chunk(buffer_, size_); }
+  Chunk value() const noexcept { return Chunk(buffer_, count_); }
   Chunk result() const {
-    if (error_ != 0) fail("recv");
+    if (error_ != 0) throw_error("recv");
     return value();
   }
 
  private:
-  // Set only by the attempt that completes, which result() follows at once.
+  bool receive_chunk() noexcept;
+
+  // Set, with count_, only by the attempt that completes; result() follows at
+  // once.
   char* buffer_ = nullptr;
-  std::size_t size_ = 0;
 };
 
 /// send() and sendall(), which differ in one condition.
@@ -175,16 +177,21 @@ class BasicSendEvent : public SocketEvent {
  public:
   BasicSendEvent(Slot* slot, std::string_view data) noexcept
       : SocketEvent(slot), data_(data) {}
-  bool attempt() noexcept override;
+  bool attempt() noexcept override {
+    if (data_.empty()) return true;
+    return may_try<Direction::kWrite>() ? send_now()
+                                        : wait_for_edge<Direction::kWrite>();
+  }
   void undo() noexcept override { undo_claim(Direction::kWrite); }
   void describe(Description& out) const override;
   std::size_t value() const noexcept { return sent_; }
   std::size_t result() const {
-    if (error_ != 0) fail(kAll ? "sendall" : "send");
+    if (error_ != 0) throw_error(kAll ? "sendall" : "send");
     return sent_;
   }
 
  private:
+  bool send_now() noexcept;
   ssize_t send_on(int fd) noexcept;
 
   std::string_view data_;  // the caller's
@@ -276,6 +283,9 @@ class Connection {
   /// Kill: some of it may have been sent; sent_bytes() tells.
   SendAllEvent sendall(std::string_view data) const noexcept {
     return SendAllEvent(descriptor_.slot(), data);
+  }
+  SendAllEvent sendall(const Chunk& chunk) const noexcept {
+    return sendall(chunk.view());
   }
   Coded<SendAllEvent> sendall(std::string_view data,
                               std::error_code& code) const noexcept {

@@ -29,9 +29,9 @@ const char* state_of(const JobBlock& job) noexcept {
 std::string name_of(const JobBlock& job) {
   const Frame* frame = job.top;
   while (frame != nullptr && frame->caller != nullptr) frame = frame->caller;
-  return frame == nullptr || frame->where.line() == 0
+  return frame == nullptr || frame->line == Line()
              ? std::string("job")
-             : function_of(frame->where);
+             : function_of(frame->where());
 }
 
 bool is_parked(const JobBlock& job) noexcept {
@@ -99,9 +99,9 @@ std::string Loop::describe(const JobBlock& job) const {
   text += '\n';
   for (const Frame* frame = job.top; frame != nullptr;
        frame = frame->caller) {
-    if (frame->where.line() == 0) continue;
-    text += "    " + function_of(frame->where) + " at " +
-            text_of(frame->where) + '\n';
+    if (frame->line == Line()) continue;
+    text += "    " + function_of(frame->where()) + " at " +
+            text_of(frame->where()) + '\n';
   }
   return text;
 }

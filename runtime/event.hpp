@@ -18,6 +18,7 @@
 
 #include <concepts>
 #include <coroutine>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -55,9 +56,9 @@ class Event {
   /// The job that awaits this; null when nobody does.
   Stack* job() const noexcept { return job_; }
 
-  /// True while its job awaits a peer's next request and owes it nothing: a
+  /// True if its job awaits a peer's next request and owes it nothing: a
   /// server that stops ends such a job at once.
-  bool idle() const noexcept { return idle_; }
+  virtual bool idle() const noexcept { return false; }
 
  protected:
   Event() noexcept {}
@@ -87,14 +88,15 @@ class Event {
     part.job_ = nullptr;
   }
 
-  /// Makes the awaiting job ready, behind all others. attempt() must then
-  /// return false.
+  /// Makes the awaiting job ready, behind all others; then attempt() returns
+  /// false.
   void go_behind() noexcept;
-
-  bool idle_ = false;
 
   /// An error number for result(), 0 for none.
   int error_ = 0;
+
+  /// For the event's own use; it would be padding otherwise.
+  std::uint32_t count_ = 0;
 
  private:
   template <class>
@@ -106,8 +108,6 @@ class Event {
 /// Makes a parked job ready; its event is attempted at its next step.
 /// Without effect on a job that is not parked.
 void wake(Stack& job) noexcept;
-
-inline void Event::go_behind() noexcept { wake(*job_); }
 
 /// A place in a queue of jobs that wait for the same thing.
 struct Waiter : Link<Waiter> {
@@ -147,17 +147,15 @@ class Await {
   bool await_ready() noexcept {
     Stack& job = *running;
     event_.job_ = &job;
-    job.event = &event_;
-    job.step = Step::kWaiting;
-    if (job.budget == 0) {
-      wake(job);
-      return false;
+    if (job.budget == 0) [[unlikely]] {
+      event_.go_behind();
+    } else {
+      --job.budget;
+      // Its type is known here, so this needs no virtual call.
+      if (event_.E::attempt()) return true;
     }
-    --job.budget;
-    // Its type is known here, so this needs no virtual call.
-    if (!event_.E::attempt()) return false;
-    job.step = Step::kRunning;
-    return true;
+    job.park(event_);
+    return false;
   }
 
   void await_suspend(std::coroutine_handle<>) const noexcept {}

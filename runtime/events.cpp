@@ -96,7 +96,7 @@ bool ReadEvent::attempt() noexcept {
     });
     if (count < 0) return count;
     got_ = static_cast<std::size_t>(count);
-    slot_->after_read(got_, buffer_.size());
+    slot_->received(got_, buffer_.size());
     return count;
   });
 }
@@ -125,7 +125,7 @@ ssize_t WriteEvent::write_on(int fd) noexcept {
         [&] { return sys::calls->write(fd, rest.data(), rest.size()); });
     if (count < 0) return count;
     written_ += static_cast<std::size_t>(count);
-    slot_->sent_bytes += static_cast<std::uint64_t>(count);
+    slot_->sent(static_cast<std::size_t>(count));
     if (written_ == data_.size()) return 0;
     if (!spend()) return kGoBehind;
   }

@@ -14,6 +14,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <bit>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +24,15 @@
 namespace violet {
 
 class Event;
+
+/// A source location as the compiler passes it: one pointer to static data.
+/// A std::source_location parameter would be the same 8 bytes, but g++ keeps
+/// a copy of it in the frame for every await.
+using Line = decltype(__builtin_source_location());
+
+inline std::source_location location_of(Line line) noexcept {
+  return std::bit_cast<std::source_location>(line);
+}
 
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kPooled = false;
@@ -97,8 +107,12 @@ inline constinit thread_local FramePool frame_pool;
 /// Invariant: it is the first base of its promise and no promise is aligned
 /// beyond 16 bytes, so that handle() finds the coroutine from the base alone.
 struct Frame {
-  Frame* caller = nullptr;      // who gets the result; null in a job's root
-  std::source_location where;   // the await that this frame is in
+  Frame* caller = nullptr;  // who gets the result; null in a job's root
+  Line line = {};           // the await that this frame is in
+
+  std::source_location where() const noexcept {
+    return line ? location_of(line) : std::source_location();
+  }
 
   std::coroutine_handle<Frame> handle() noexcept {
     return std::coroutine_handle<Frame>::from_promise(*this);
@@ -134,6 +148,13 @@ struct Stack {
   Event* event = nullptr;    // attempted at its next step; null for a mere turn
   Step step = Step::kUnstarted;
   std::uint8_t budget = 0;   // attempts left before others get their turn
+
+  /// Leaves the processor until `wanted` completes; if that has put the stack
+  /// into the ready queue already, it stays there.
+  void park(Event& wanted) noexcept {
+    event = &wanted;
+    if (step == Step::kRunning) step = Step::kWaiting;
+  }
 };
 
 /// The stack on this thread's processor; null between steps.

@@ -46,7 +46,8 @@ std::uint32_t interest(std::uint8_t bits) noexcept {
 
 // EPOLLIN is bit 0 as kReadable is, EPOLLOUT bit 2 and kWritable bit 1.
 std::uint8_t readiness(std::uint32_t events) noexcept {
-  static_assert(EPOLLIN == kReadable && EPOLLOUT == kWritable << 1);
+  static_assert(unsigned{EPOLLIN} == unsigned{kReadable} &&
+                unsigned{EPOLLOUT} == unsigned{kWritable} << 1);
   constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
   std::uint32_t bits = (events & EPOLLIN) | ((events & EPOLLOUT) >> 1);
   if ((events & kEnds) != 0) [[unlikely]] {

@@ -103,8 +103,11 @@ Loop& Loop::current() {
 
 void wake(Stack& stack) noexcept {
   JobBlock& job = static_cast<JobBlock&>(stack);
-  if (job.step != Step::kWaiting) return;
-  job.group_->loop().make_ready(job);
+  if (job.step == Step::kWaiting) job.group_->loop().make_ready(job);
+}
+
+void Event::go_behind() noexcept {
+  loop_of(*job_).make_ready(static_cast<JobBlock&>(*job_));
 }
 
 void Loop::turn(TimePoint deadline) noexcept {
@@ -125,8 +128,12 @@ inline void Loop::step(JobBlock& job) noexcept {
   if (job.event == nullptr) {
     resume(job);
   } else {
-    job.step = Step::kWaiting;
-    if (job.event->attempt()) resume(job);
+    job.step = Step::kRunning;
+    if (job.event->attempt()) {
+      resume(job);
+    } else {
+      job.park(*job.event);
+    }
   }
   on_processor_ = nullptr;
   after_step(job);
@@ -168,7 +175,7 @@ void Loop::returned(JobBlock& job) noexcept {
     fatal("a coroutine gave the processor back without waiting for anything. "
           "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
           "and no local variable in the whole body; name the result), or it "
-          "awaits something that is not ours", job.top->where);
+          "awaits something that is not ours", job.top->where());
   }
   end(job);
 }
@@ -344,7 +351,7 @@ void Loop::settle(JobBlock& job) noexcept {
       return job.settle(*job.top);
     } catch (...) {
       job.ending_.reset(
-          new Ending{std::current_exception(), {}, 0, job.top->where});
+          new Ending{std::current_exception(), {}, 0, job.top->where()});
     }
   }
   job.unseen_ = job.references_ > 1;

@@ -188,6 +188,7 @@ class Loop {
  private:
   friend class Group;
   friend class StopHearer;
+  friend class Event;
   friend void wake(Stack& job) noexcept;
   friend bool kill_job(JobBlock& job, std::string_view reason,
                        std::source_location where) noexcept;

@@ -38,13 +38,15 @@ Slots& Slots::here() {
 
 void Slots::add_chunk() {
   const auto base = static_cast<std::uint32_t>(chunks_.size() * kChunk);
-  free_.reserve(base + kChunk);
   chunks_.push_back(std::make_unique<Slot[]>(kChunk));
-  for (std::uint32_t i = kChunk; i > 0; --i) free_.push_back(base + i - 1);
+  for (std::uint32_t i = kChunk; i > 0; --i) {
+    at(base + i - 1).index = base + i - 1;
+    put_back(at(base + i - 1));
+  }
 }
 
 bool Slots::prepare() noexcept {
-  if (!free_.empty()) return true;
+  if (first_free_ != kNoSlot) return true;
   try {
     add_chunk();
   } catch (const std::bad_alloc&) {
@@ -54,12 +56,16 @@ bool Slots::prepare() noexcept {
 }
 
 Slot& Slots::take() {
-  if (free_.empty()) add_chunk();
-  const std::uint32_t index = free_.back();
-  free_.pop_back();
+  if (first_free_ == kNoSlot) add_chunk();
+  Slot& slot = at(static_cast<std::uint32_t>(first_free_));
+  first_free_ = slot.sent_bytes;
   ++in_use_;
-  at(index).index = index;
-  return at(index);
+  return slot;
+}
+
+void Slots::put_back(Slot& slot) noexcept {
+  slot.sent_bytes = first_free_;
+  first_free_ = slot.index;
 }
 
 Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
@@ -78,7 +84,7 @@ void Slots::close(Slot& slot) noexcept {
   if ((slot.traits & kAdopted) != 0) unwatch(slot);
   const int number = std::exchange(slot.fd, -1);
   ++slot.generation;
-  slot.watched = 0;
+  slot.watched = slot.ready = 0;
   sys::calls->close(number);
   if (slot.reader != nullptr) wake(*slot.reader->job());
   if (slot.writer != nullptr) wake(*slot.writer->job());
@@ -101,7 +107,7 @@ void Slots::retire(Slot& slot) noexcept {
     slot.fd = -1;
     ++slot.generation;
   }
-  free_.push_back(slot.index);
+  put_back(slot);
   --in_use_;
 }
 
@@ -123,6 +129,8 @@ Slot* Slots::borrow(int fd) noexcept {
 int Slots::watch(Slot& slot, Direction direction) noexcept {
   std::uint8_t bits = kReadable;
   if (slot.stream() || direction == Direction::kWrite) bits |= kWritable;
+  // Where reads may be cut short by a test, a short one proves nothing.
+  if (sys::calls->shortens()) slot.traits &= static_cast<std::uint8_t>(~kStream);
   const std::uint8_t home = slot_state.home;
   const bool fresh = slot.home != home || slot.watched == 0;
   if (!fresh && (slot.watched & bits) == bits) return 0;
@@ -177,6 +185,38 @@ Descriptor adopt(Fd fd) {
   const std::uint8_t traits = kAdopted | (type == S_IFIFO ? kStream : 0);
   return Descriptor(
       Slots::here().open(std::move(fd), traits, kReadable | kWritable));
+}
+
+/// The slow part of waiting: whatever is not as it is on most waits.
+bool SlotEvent::prepare_wait(Direction direction) noexcept {
+  if (slot_ == nullptr || slot_->fd < 0) return fail(direction, EBADF);
+  Event*& current = waiter(direction);
+  if (current != nullptr && current != this) return fail(direction, EBUSY);
+  const int error = Slots::here().watch(*slot_, direction);
+  if (error != 0) return fail(direction, error);
+  if (current == nullptr) ++slot_state.waiting;
+  current = this;
+  // A descriptor that cannot be watched is ready: its job tries in its turn.
+  if ((slot_->ready & bit(direction)) != 0) go_behind();
+  return false;
+}
+
+bool SlotEvent::not_done(Direction direction, ssize_t negated_error) noexcept {
+  if (negated_error == kGoBehind) {
+    go_behind();
+    return false;
+  }
+  if (negated_error != -EAGAIN) {
+    return fail(direction, static_cast<int>(-negated_error));
+  }
+  slot_->ready &= static_cast<std::uint8_t>(~bit(direction));
+  return prepare_wait(direction);
+}
+
+bool SlotEvent::fail(Direction direction, int error) noexcept {
+  error_ = error;
+  undo_claim(direction);
+  return true;
 }
 
 void SlotEvent::raise(const char* call, const std::string& object) const {

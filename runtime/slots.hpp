@@ -44,12 +44,13 @@ enum SlotTraits : std::uint8_t {
   kAdopted = 4,
   /// The poller cannot watch it (regular files): it is always ready.
   kAlwaysReady = 8,
-  /// Bytes came in since the last went out: whoever waits for more is in the
-  /// middle of a request. See Event::idle().
-  kOwesReply = 16,
   /// It has been logged once that no descriptors were left.
-  kComplained = 32,
+  kComplained = 16,
 };
+
+/// Beside the ReadyBits in a slot: bytes came in since the last went out, so
+/// whoever waits for more is in the middle of a request. See Event::idle().
+inline constexpr std::uint8_t kOwesReply = 8;
 
 enum class Direction : std::uint8_t { kRead, kWrite };
 
@@ -62,8 +63,9 @@ struct Slot {
   std::uint32_t index = 0;
   std::uint8_t traits = 0;
 
-  // What is known. A cleared bit means that an attempt met EAGAIN (or drained
-  // a stream) after the last edge; a set bit means that trying may succeed.
+  // What is known, as ReadyBits. A cleared bit means that an attempt met
+  // EAGAIN (or drained a stream) after the last edge; a set bit means that
+  // trying may succeed. A closed slot has none. kOwesReply stands here too.
   std::uint8_t ready = 0;
   std::uint8_t watched = 0;  // bits registered with the poller of `home`
   std::uint8_t home = 0;     // which loop of this thread; 0 is none
@@ -82,17 +84,17 @@ struct Slot {
   bool stream() const noexcept { return (traits & kStream) != 0; }
   bool borrowed() const noexcept { return (traits & kBorrowed) != 0; }
 
-  void owes_reply(bool owes) noexcept {
-    traits = static_cast<std::uint8_t>(owes ? traits | kOwesReply
-                                            : traits & ~kOwesReply);
+  /// Bytes came in: draws the conclusions from `got` of `asked`.
+  void received(std::size_t got, std::size_t asked) noexcept {
+    const bool drained = got < asked && stream() && (ready & kEnded) == 0;
+    const unsigned known = drained ? ready & ~unsigned{kReadable} : ready;
+    ready = static_cast<std::uint8_t>(known | kOwesReply);
   }
 
-  /// Draws the conclusion from a read that gave `got` of `asked` bytes.
-  void after_read(std::size_t got, std::size_t asked) noexcept {
-    if (got < asked && stream() && (ready & kEnded) == 0 &&
-        !sys::calls->shortens()) {
-      ready &= static_cast<std::uint8_t>(~kReadable);
-    }
+  /// Bytes went out.
+  void sent(std::size_t bytes) noexcept {
+    sent_bytes += bytes;
+    ready &= static_cast<std::uint8_t>(~kOwesReply);
   }
 };
 static_assert(sizeof(Slot) == 64);
@@ -170,15 +172,17 @@ class Slots {
  private:
   static constexpr std::size_t kChunk = 128;
   static constexpr std::size_t kHomes = 16;
+  static constexpr std::uint64_t kNoSlot = ~std::uint64_t{0};
 
   void add_chunk();
   Slot& take();
+  void put_back(Slot& slot) noexcept;
   void unwatch(Slot& slot) noexcept;
 
-  // Chunks never move or shrink. free_ has room for every slot, so that
-  // giving one back cannot fail.
+  // Chunks never move or shrink. A free slot names the next free one in its
+  // sent_bytes, so giving one back cannot fail.
   std::vector<std::unique_ptr<Slot[]>> chunks_;
-  std::vector<std::uint32_t> free_;
+  std::uint64_t first_free_ = kNoSlot;
   std::vector<Slot*> borrowed_;  // few: one for each foreign descriptor in use
   std::size_t in_use_ = 0;
   WaitQueue starved_;
@@ -238,40 +242,50 @@ class SlotEvent : public Event {
   /// was done. No error number is so large.
   static constexpr ssize_t kGoBehind = -100000;
 
-  /// Runs `operation(fd)` when the slot may be ready. It returns a count or
-  /// a negated error number; -EAGAIN waits for the next edge.
+  /// Runs `operation(fd)` if the slot may be ready. It returns a count or a
+  /// negated error number; -EAGAIN waits for the next edge.
   /// Returns: true when it is done; error_ tells how.
   template <Direction kDirection, class Operation>
   bool drive(Operation operation) noexcept {
-    constexpr bool kReads = kDirection == Direction::kRead;
-    constexpr std::uint8_t kBit = kReads ? kReadable : kWritable;
-    if (slot_ == nullptr) [[unlikely]] return no_slot();
-    Event*& waiter = kReads ? slot_->reader : slot_->writer;
-    const bool free = waiter == nullptr || waiter == this;
-    if (slot_->fd < 0 || !free) [[unlikely]] return refuse(waiter);
-    for (;;) {
-      if ((slot_->ready & kBit) != 0) {
-        const ssize_t done = operation(slot_->fd);
-        if (done >= 0) return finish(waiter);
-        if (done == kGoBehind) return go_behind(), false;
-        if (done != -EAGAIN) return fail_with(waiter, done);
-        slot_->ready &= static_cast<std::uint8_t>(~kBit);
-      }
-      if (!is_watched<kBit>()) [[unlikely]] {
-        const int error = Slots::here().watch(*slot_, kDirection);
-        if (error != 0) return fail_with(waiter, -error);
-        if ((slot_->ready & kBit) != 0) continue;
-      }
-      if (waiter == nullptr) ++slot_state.waiting;
-      waiter = this;
-      return false;
-    }
+    return may_try<kDirection>() ? conclude<kDirection>(operation)
+                                 : wait_for_edge<kDirection>();
+  }
+
+  /// The condition of drive().
+  /// Returns: true if the operation may succeed and nobody else waits to do
+  /// the same.
+  template <Direction kDirection>
+  bool may_try() const noexcept {
+    return slot_ != nullptr && (slot_->ready & bit(kDirection)) != 0 &&
+           (waiter(kDirection) == nullptr || waiter(kDirection) == this);
+  }
+
+  /// One half: tries, and draws the conclusion.
+  template <Direction kDirection, class Operation>
+  bool conclude(Operation operation) noexcept {
+    const ssize_t done = operation(slot_->fd);
+    if (done < 0) [[unlikely]] return not_done(kDirection, done);
+    let_go(kDirection);
+    return true;
+  }
+
+  /// The other half: waits for the next edge. Returns: true if that is not
+  /// possible; error_ tells why.
+  template <Direction kDirection>
+  bool wait_for_edge() noexcept {
+    const bool prepared = slot_ != nullptr &&
+                          (slot_->watched & bit(kDirection)) != 0 &&
+                          slot_->home == slot_state.home &&
+                          waiter(kDirection) == nullptr;
+    if (!prepared) [[unlikely]] return prepare_wait(kDirection);
+    waiter(kDirection) = this;
+    ++slot_state.waiting;
+    return false;
   }
 
   /// Leaves the slot, if this event waits for it.
   void undo_claim(Direction direction) noexcept {
-    if (slot_ == nullptr) return;
-    finish(direction == Direction::kRead ? slot_->reader : slot_->writer);
+    if (slot_ != nullptr) let_go(direction);
   }
 
   /// Throws what error_ says of `call` on `object`; EBUSY is Misuse.
@@ -280,33 +294,25 @@ class SlotEvent : public Event {
   Slot* slot_;  // kept alive by its owner, or because this event waits
 
  private:
-  template <std::uint8_t kBit>
-  bool is_watched() const noexcept {
-    return (slot_->watched & kBit) != 0 && slot_->home == slot_state.home;
+  static constexpr std::uint8_t bit(Direction direction) noexcept {
+    return direction == Direction::kRead ? kReadable : kWritable;
   }
 
-  bool finish(Event*& waiter) noexcept {
-    if (waiter == this) {
-      waiter = nullptr;
+  Event*& waiter(Direction direction) const noexcept {
+    return direction == Direction::kRead ? slot_->reader : slot_->writer;
+  }
+
+  void let_go(Direction direction) noexcept {
+    if (waiter(direction) == this) {
+      waiter(direction) = nullptr;
       --slot_state.waiting;
     }
     if (slot_->borrowed()) [[unlikely]] Slots::here().retire(*slot_);
-    return true;
   }
 
-  bool fail_with(Event*& waiter, ssize_t negated_error) noexcept {
-    error_ = static_cast<int>(-negated_error);
-    return finish(waiter);
-  }
-
-  bool no_slot() noexcept {
-    error_ = EBADF;
-    return true;
-  }
-
-  bool refuse(Event*& waiter) noexcept {
-    return fail_with(waiter, slot_->fd < 0 ? -EBADF : -EBUSY);
-  }
+  bool prepare_wait(Direction direction) noexcept;
+  bool not_done(Direction direction, ssize_t negated_error) noexcept;
+  bool fail(Direction direction, int error) noexcept;
 };
 
 }  // namespace violet

@@ -83,8 +83,8 @@ class Call {
     auto& child = child_.promise();
     // A failure is reported with the innermost line: it replaces ours, which
     // this exception has made history.
-    if (child.error && child.where.line() != 0) [[unlikely]] {
-      running->top->where = child.where;
+    if (child.error && child.line) [[unlikely]] {
+      running->top->line = child.line;
     }
     return child.take();
   }
@@ -110,10 +110,9 @@ struct TaskPromise : Frame {
 
   /// A call of another task.
   template <class U>
-  Call<U> await_transform(
-      Task<U>&& child,
-      std::source_location line = std::source_location::current()) noexcept {
-    where = line;
+  Call<U> await_transform(Task<U>&& child,
+                          Line here = __builtin_source_location()) noexcept {
+    line = here;
     return Call<U>(child.release());
   }
 
@@ -127,10 +126,9 @@ struct TaskPromise : Frame {
   /// A wait for an event, which lives in this frame meanwhile.
   template <class E>
     requires(!is_task<std::remove_cvref_t<E>>)
-  auto await_transform(
-      E&& event,
-      std::source_location line = std::source_location::current()) noexcept {
-    where = line;
+  auto await_transform(E&& event,
+                       Line here = __builtin_source_location()) noexcept {
+    line = here;
     return Await<std::remove_reference_t<E>>(event);
   }
 };

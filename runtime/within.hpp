@@ -35,7 +35,6 @@ class Within final : public Event {
       stop_timer();
       return true;
     }
-    idle_ = event_.idle();
     if (!armed_) return !arm();
     if (timer_.active()) return false;
     expire();
@@ -46,6 +45,8 @@ class Within final : public Event {
     undo_part(event_);
     stop_timer();
   }
+
+  bool idle() const noexcept override { return event_.idle(); }
 
   void describe(Description& out) const override {
     event_.describe(out);

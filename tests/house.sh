@@ -8,7 +8,9 @@ wrong=$(mktemp) || exit 1
 trap 'rm -f "$wrong"' EXIT
 
 # The files of a folder in reading order, and those that are there.
-listed() { [ ! -f "$1/ORDER" ] || sed -n "s|^\([a-z][^ ]*\).*|$1/\1|p" "$1/ORDER"; }
+listed() {
+  [ ! -f "$1/ORDER" ] || sed -n "s|^\([a-z][^ ]*\).*|$1/\1|p" "$1/ORDER"
+}
 present() { find "$@" -type f \( -name '*.hpp' -o -name '*.cpp' \) | sort; }
 
 {

@@ -24,6 +24,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -103,7 +104,9 @@ inline int open_descriptors() {
   return count;
 }
 
-inline bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
+inline bool is_open(int fd) {
+  return ::fcntl(fd, F_GETFD) >= 0;
+}
 
 /// Two ends that are connected: of a pipe, [0] reads and [1] writes.
 using Pair = std::array<violet::Fd, 2>;
@@ -176,7 +179,9 @@ auto in_virtual_time(F&& function, Args&&... arguments) {
 }
 
 /// The loop's clock, for durations in virtual time.
-inline violet::TimePoint now() { return violet::Loop::current().now(); }
+inline violet::TimePoint now() {
+  return violet::Loop::current().now();
+}
 
 /// Where jobs wait until somebody opens. Written as any user's event is.
 class Gate {
@@ -241,8 +246,7 @@ class CountingPoller final : public violet::Poller {
     last_token = token;
     return refuse != 0 ? refuse : real_.add(fd, token, bits);
   }
-  int change(int fd, violet::Token token,
-             std::uint8_t bits) noexcept override {
+  int change(int fd, violet::Token token, std::uint8_t bits) noexcept override {
     ++changes;
     return real_.change(fd, token, bits);
   }
@@ -283,8 +287,7 @@ class CountingPoller final : public violet::Poller {
 
 /// A loop in virtual time whose poller counts.
 struct CountedLoop {
-  explicit CountedLoop(std::uint8_t budget = 32)
-      : loop(options(budget)) {}
+  explicit CountedLoop(std::uint8_t budget = 32) : loop(options(budget)) {}
 
   violet::LoopOptions options(std::uint8_t budget) {
     violet::LoopOptions options;
@@ -331,8 +334,7 @@ class ShortCalls : public violet::sys::Calls {
     if (interrupted()) return -EINTR;
     return Calls::read(fd, data, limited(fd, size));
   }
-  ssize_t write(int fd, const void* data,
-                std::size_t size) noexcept override {
+  ssize_t write(int fd, const void* data, std::size_t size) noexcept override {
     if (fd == 2) return Calls::write(fd, data, size);
     if (interrupted()) return -EINTR;
     return Calls::write(fd, data, limited(fd, size));
@@ -386,7 +388,23 @@ class MaybeShortIo {
   std::optional<ScopedCalls> installed_;
 };
 
-// ----------------------------------------------------------- other processes
+// ------------------------------------------------------ threads and processes
+
+/// A thread that its scope waits for, however the scope is left.
+class Thread {
+ public:
+  template <class F>
+  explicit Thread(F&& body) : thread_(std::forward<F>(body)) {}
+  Thread(Thread&&) noexcept = default;
+  Thread& operator=(Thread&&) = delete;
+  ~Thread() { join(); }
+  void join() {
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::thread thread_;
+};
 
 /// How a child process ended.
 struct ChildEnd {
