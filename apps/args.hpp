@@ -40,8 +40,8 @@ class Args {
               std::uint64_t least, std::uint64_t most) {
     add<Number>(flag, "N", help, value, [=](std::string_view given) {
       std::uint64_t parsed = 0;
-      const bool good = whole(given, parsed) && parsed >= least &&
-                        parsed <= most;
+      const bool good =
+          whole(given, parsed) && parsed >= least && parsed <= most;
       return std::pair(static_cast<Number>(parsed), good);
     });
     options_.back().expects = "a number from " + std::to_string(least) +
@@ -114,7 +114,7 @@ class Args {
 
   template <class T, class Parse>
   void add(const char* flag, const char* word, const char* help, T& value,
-           Parse parse) {
+           Parse parser) {
     class Set final : public Setter {
      public:
       Set(T& target, Parse p) : target_(target), parse_(p) {}
@@ -128,8 +128,8 @@ class Args {
       T& target_;
       Parse parse_;
     };
-    options_.push_back({flag, word, help, word,
-                        std::make_unique<Set>(value, parse)});
+    options_.push_back(
+        {flag, word, help, word, std::make_unique<Set>(value, parser)});
   }
 
   static bool whole(std::string_view text, std::uint64_t& value) {
@@ -144,8 +144,8 @@ class Args {
       std::string_view name;
       std::int64_t ms;
     };
-    constexpr Unit kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000},
-                               {"", 1000}};
+    constexpr Unit kUnits[] = {
+        {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"", 1000}};
     const auto digits = text.find_first_not_of("0123456789");
     const std::string_view unit =
         digits == text.npos ? "" : text.substr(digits);

@@ -142,6 +142,11 @@ int main(int argc, char** argv) {
   args.flag("--quiet", "log errors only", settings.quiet);
   args.flag("--verbose", "log clients that vanish, too", settings.verbose);
   args.parse(argc, argv);
+  try {
+    Address::parse(settings.host, settings.port);
+  } catch (const std::system_error& e) {
+    args.refuse(e.what());
+  }
 
   EchoServer server(settings);
   const int code = run_program(

@@ -126,8 +126,7 @@ std::string Address::text() const {
              std::string(name->sun_path,
                          ::strnlen(name->sun_path, size_ - begin));
     }
-    default:
-      return "nowhere";
+    default: return "nowhere";
   }
 }
 

@@ -144,8 +144,8 @@ inline ssize_t BasicSendEvent<kAll>::send_on(int fd) noexcept {
   for (;;) {
     const char* rest = data_.data() + sent_;
     const std::size_t size = data_.size() - sent_;
-    const ssize_t count = sys::uninterrupted(
-        [&] { return sys::calls->send(fd, rest, size, 0); });
+    const ssize_t count =
+        sys::uninterrupted([&] { return sys::calls->send(fd, rest, size, 0); });
     if (count < 0) return count;
     const auto taken = static_cast<std::size_t>(count);
     slot_->sent(taken);
@@ -163,8 +163,7 @@ bool BasicSendEvent<kAll>::send_now() noexcept {
 template <bool kAll>
 void BasicSendEvent<kAll>::describe(Description& out) const {
   describe_as(kAll ? "sendall" : "send", out);
-  out.text +=
-      ' ' + std::to_string(sent_) + '/' + std::to_string(data_.size());
+  out.text += ' ' + std::to_string(sent_) + '/' + std::to_string(data_.size());
 }
 
 template class BasicSendEvent<false>;
@@ -255,7 +254,9 @@ Address Connection::peer() const {
   return slot == nullptr ? Address() : internal::noted_peer(*slot);
 }
 
-Address Connection::local() const { return local_address(fd()); }
+Address Connection::local() const {
+  return local_address(fd());
+}
 
 std::pair<Connection, Connection> connected_pair() {
   int numbers[2];

@@ -112,8 +112,8 @@ class SocketEvent : public SlotEvent {
 
   /// One recv(2), with its conclusions about the slot.
   ssize_t receive(int fd, char* data, std::size_t size) noexcept {
-    const ssize_t count = sys::uninterrupted(
-        [&] { return sys::calls->recv(fd, data, size, 0); });
+    const ssize_t count =
+        sys::uninterrupted([&] { return sys::calls->recv(fd, data, size, 0); });
     if (count > 0) {
       slot_->received(static_cast<std::size_t>(count), size);
     }
@@ -131,9 +131,7 @@ class RecvEvent : public SocketEvent {
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kRead); }
   bool idle() const noexcept override { return awaits_request(); }
-  void describe(Description& out) const override {
-    describe_as("recv", out);
-  }
+  void describe(Description& out) const override { describe_as("recv", out); }
   std::size_t value() const noexcept { return got_; }
   std::size_t result() const {
     if (error_ != 0) throw_error("recv");
@@ -154,9 +152,7 @@ class RecvChunkEvent : public SocketEvent {
   }
   void undo() noexcept override { undo_claim(Direction::kRead); }
   bool idle() const noexcept override { return awaits_request(); }
-  void describe(Description& out) const override {
-    describe_as("recv", out);
-  }
+  void describe(Description& out) const override { describe_as("recv", out); }
   Chunk value() const noexcept { return Chunk(buffer_, count_); }
   Chunk result() const {
     if (error_ != 0) throw_error("recv");

@@ -27,10 +27,8 @@ bool concerns_one_client(int error) noexcept {
     case EHOSTUNREACH:
     case EOPNOTSUPP:
     case ENETUNREACH:
-    case EPERM:
-      return true;
-    default:
-      return false;
+    case EPERM: return true;
+    default: return false;
   }
 }
 
@@ -74,8 +72,8 @@ ssize_t AcceptEvent::accept_on(int fd) noexcept {
   }
   if (number < 0) return number;
   Slot& slot = internal::open_connection(
-      Fd(number), Address::from(peer, std::max<unsigned>(
-                                          size, sizeof(sa_family_t))));
+      Fd(number),
+      Address::from(peer, std::max<unsigned>(size, sizeof(sa_family_t))));
   set_no_delay(number, name.ss_family);
   accepted_ = Descriptor(slot);
   return 0;
@@ -119,8 +117,7 @@ Connection AcceptEvent::result() {
 }
 
 Listener::Listener(Fd socket) : address_(local_address(socket.get())) {
-  descriptor_ =
-      Descriptor(Slots::here().open(std::move(socket), 0, kReadable));
+  descriptor_ = Descriptor(Slots::here().open(std::move(socket), 0, kReadable));
 }
 
 }  // namespace violet

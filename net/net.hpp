@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off: the order is for the reader.
 #include "../runtime/runtime.hpp"
 #include "address.hpp"
+#include "socket.hpp"
 #include "connection.hpp"
 #include "listener.hpp"
 #include "server.hpp"
-#include "socket.hpp"

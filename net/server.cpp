@@ -171,8 +171,7 @@ class Handlers::DrainedEvent final : public Event {
 
 Task<> Handlers::drain() {
   end_idle();
-  const bool drained =
-      co_await within(options_.grace, DrainedEvent(*this));
+  const bool drained = co_await within(options_.grace, DrainedEvent(*this));
   if (drained) co_return;
   summary_.cut = size();
   kill_all("the grace is over");
@@ -180,8 +179,7 @@ Task<> Handlers::drain() {
 
 void announce(const Address& address) {
   if (!in_program()) return;
-  print_line(std::string(program_name()) + ": listening on " +
-             address.text());
+  print_line(std::string(program_name()) + ": listening on " + address.text());
 }
 
 }  // namespace internal

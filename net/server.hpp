@@ -208,9 +208,8 @@ Task<ServerSummary> serve_with(Listener listener, Handler handler,
 void announce(const Address& address);
 
 template <class Handler>
-Task<> announce_and_serve(std::string host, std::uint16_t port,
-                          Handler handler, ServerOptions options,
-                          std::source_location where) {
+Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
+                          ServerOptions options, std::source_location where) {
   Listener listener(host, port);
   announce(listener.address());
   const ServerSummary summary = co_await serve_with<Handler>(
@@ -247,10 +246,10 @@ constexpr bool survives_co_await() noexcept {
 /// Throws: what accept() throws.
 /// Kill: the handlers die with it.
 template <class Handler>
-Task<ServerSummary> serve(Listener listener, Handler&& handler,
-                          ServerOptions options = ServerOptions(),
-                          std::source_location where =
-                              std::source_location::current()) {
+Task<ServerSummary> serve(
+    Listener listener, Handler&& handler,
+    ServerOptions options = ServerOptions(),
+    std::source_location where = std::source_location::current()) {
   static_assert(internal::survives_co_await<Handler&&>(),
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to serve: auto handler = [..](..) {..};");

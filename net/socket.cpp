@@ -21,8 +21,8 @@ int checked(int result, const char* call, const Address& address) {
 }  // namespace
 
 Fd listen_socket(const Address& address, ListenOptions options) {
-  Fd fd(checked(sys::calls->socket(address.family(), SOCK_STREAM, 0),
-                "socket", address));
+  Fd fd(checked(sys::calls->socket(address.family(), SOCK_STREAM, 0), "socket",
+                address));
   if (address.family() != AF_UNIX) {
     set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
     if (options.reuse_port) {

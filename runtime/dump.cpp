@@ -52,8 +52,8 @@ std::vector<const Stack*> cycle_from(const JobBlock& start) {
   const Stack* job = &start;
   while (job != nullptr) {
     for (std::size_t i = 0; i < path.size(); ++i) {
-      if (path[i] == job) return {path.begin() + static_cast<long>(i),
-                                  path.end()};
+      if (path[i] == job)
+        return {path.begin() + static_cast<long>(i), path.end()};
     }
     path.push_back(job);
     job = description_of(static_cast<const JobBlock&>(*job)).job;
@@ -97,8 +97,7 @@ std::string Loop::describe(const JobBlock& job) const {
     text += ", spawned at " + text_of(job.spawned_at());
   }
   text += '\n';
-  for (const Frame* frame = job.top; frame != nullptr;
-       frame = frame->caller) {
+  for (const Frame* frame = job.top; frame != nullptr; frame = frame->caller) {
     if (frame->line == Line()) continue;
     text += "    " + function_of(frame->where()) + " at " +
             text_of(frame->where()) + '\n';

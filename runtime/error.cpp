@@ -21,9 +21,13 @@ std::atomic<const char*> program = "violet";
 
 }  // namespace
 
-void name_program(const char* name) noexcept { program = name; }
+void name_program(const char* name) noexcept {
+  program = name;
+}
 
-const char* program_name() noexcept { return program; }
+const char* program_name() noexcept {
+  return program;
+}
 
 void complain(std::string_view sentence) noexcept {
   try {

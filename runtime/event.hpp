@@ -32,8 +32,8 @@ namespace violet {
 
 /// What an event tells about itself to a dump or a deadlock report.
 struct Description {
-  std::string text;               ///< "recv fd 7 127.0.0.1:50412"
-  const Stack* job = nullptr;     ///< the job that it waits for, if it is one
+  std::string text;            ///< "recv fd 7 127.0.0.1:50412"
+  const Stack* job = nullptr;  ///< the job that it waits for, if it is one
 };
 
 /// What a job waits for.

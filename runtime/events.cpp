@@ -24,7 +24,9 @@ bool SleepEvent::attempt() noexcept {
   return !started;
 }
 
-void SleepEvent::undo() noexcept { loop_of(*job()).timers().stop(timer_); }
+void SleepEvent::undo() noexcept {
+  loop_of(*job()).timers().stop(timer_);
+}
 
 void SleepEvent::describe(Description& out) const {
   out.text = "sleep";
@@ -68,9 +70,8 @@ bool DescriptorEvent::have_slot() noexcept {
 
 bool DescriptorEvent::is_ready(short events) const noexcept {
   pollfd descriptor{fd_, events, 0};
-  return sys::uninterrupted([&] {
-           return sys::calls->poll(&descriptor, 1, 0);
-         }) != 0;
+  return sys::uninterrupted(
+             [&] { return sys::calls->poll(&descriptor, 1, 0); }) != 0;
 }
 
 bool ReadableEvent::attempt() noexcept {
@@ -91,9 +92,8 @@ bool ReadEvent::attempt() noexcept {
   if (!have_slot()) return true;
   return drive<Direction::kRead>([this](int fd) -> ssize_t {
     if (slot_->borrowed() && !is_ready(POLLIN)) return -EAGAIN;
-    const ssize_t count = sys::uninterrupted([&] {
-      return sys::calls->read(fd, buffer_.data(), buffer_.size());
-    });
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::calls->read(fd, buffer_.data(), buffer_.size()); });
     if (count < 0) return count;
     got_ = static_cast<std::size_t>(count);
     slot_->received(got_, buffer_.size());

@@ -37,7 +37,9 @@ class Await<YieldEvent> {
 
 /// Lets every other ready job have a step first.
 /// Suspends: always.
-inline YieldEvent yield_now() noexcept { return {}; }
+inline YieldEvent yield_now() noexcept {
+  return {};
+}
 
 class SleepEvent final : public Event {
  public:
@@ -69,12 +71,9 @@ inline SleepEvent sleep(Duration duration) noexcept {
 template <class T>
 class JoinEvent final : public JobEndEvent {
  public:
-  explicit JoinEvent(internal::TypedJob<T>* job) noexcept
-      : JobEndEvent(job) {}
+  explicit JoinEvent(internal::TypedJob<T>* job) noexcept : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_end(); }
-  void describe(Description& out) const override {
-    describe_end("join", out);
-  }
+  void describe(Description& out) const override { describe_end("join", out); }
   decltype(auto) result() const {
     throw_ending();
     return static_cast<internal::TypedJob<T>*>(target_)->result.get();
@@ -87,9 +86,7 @@ class TakingJoinEvent final : public JobEndEvent {
   explicit TakingJoinEvent(internal::TypedJob<T>* job) noexcept
       : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_end(); }
-  void describe(Description& out) const override {
-    describe_end("join", out);
-  }
+  void describe(Description& out) const override { describe_end("join", out); }
   T result() const {
     throw_ending();
     return static_cast<internal::TypedJob<T>*>(target_)->result.take();
@@ -115,9 +112,7 @@ class WaitEvent final : public JobEndEvent {
  public:
   explicit WaitEvent(JobBlock* job) noexcept : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_end(); }
-  void describe(Description& out) const override {
-    describe_end("wait", out);
-  }
+  void describe(Description& out) const override { describe_end("wait", out); }
   void result() const noexcept {}
 };
 
@@ -135,9 +130,7 @@ class KillEvent final : public JobEndEvent {
             std::source_location where) noexcept
       : JobEndEvent(job), reason_(reason), where_(where) {}
   bool attempt() noexcept override;
-  void describe(Description& out) const override {
-    describe_end("kill", out);
-  }
+  void describe(Description& out) const override { describe_end("kill", out); }
   void result() const noexcept {}
 
  private:
@@ -149,9 +142,9 @@ class KillEvent final : public JobEndEvent {
 /// Kills a job and waits until it is gone. On the job itself: ends it here.
 /// Suspends: only if the kill is held; see Job::kill.
 template <class T>
-KillEvent kill(const Job<T>& job, std::string_view reason = {},
-               std::source_location where =
-                   std::source_location::current()) noexcept {
+KillEvent kill(
+    const Job<T>& job, std::string_view reason = {},
+    std::source_location where = std::source_location::current()) noexcept {
   return KillEvent(job.block(), reason, where);
 }
 
@@ -174,7 +167,9 @@ class StoppingEvent final : public Event {
 /// under run_program, or by Loop::stop().
 /// Suspends: until then.
 /// Throws: Misuse outside a loop.
-inline StoppingEvent stopping() { return StoppingEvent(Loop::current()); }
+inline StoppingEvent stopping() {
+  return StoppingEvent(Loop::current());
+}
 
 // ---------------------------------------------------------------- descriptors
 
@@ -236,13 +231,17 @@ class WritableEvent final : public DescriptorEvent {
 /// Suspends: unless it is ready already.
 /// Throws: std::system_error; Misuse if another job waits to read it.
 /// Lifetime: the descriptor stays open meanwhile.
-inline ReadableEvent readable(int fd) noexcept { return ReadableEvent(fd); }
+inline ReadableEvent readable(int fd) noexcept {
+  return ReadableEvent(fd);
+}
 inline ReadableEvent readable(const Descriptor& owned) noexcept {
   return ReadableEvent(owned);
 }
 
 /// The same for writing.
-inline WritableEvent writable(int fd) noexcept { return WritableEvent(fd); }
+inline WritableEvent writable(int fd) noexcept {
+  return WritableEvent(fd);
+}
 inline WritableEvent writable(const Descriptor& owned) noexcept {
   return WritableEvent(owned);
 }

@@ -144,10 +144,10 @@ enum class Step : std::uint8_t {
 
 /// A stack of frames and what it waits for.
 struct Stack {
-  Frame* top = nullptr;      // the only frame that may be resumed
-  Event* event = nullptr;    // attempted at its next step; null for a mere turn
+  Frame* top = nullptr;    // the only frame that may be resumed
+  Event* event = nullptr;  // attempted at its next step; null for a mere turn
   Step step = Step::kUnstarted;
-  std::uint8_t budget = 0;   // attempts left before others get their turn
+  std::uint8_t budget = 0;  // attempts left before others get their turn
 
   /// Leaves the processor until `wanted` completes; if that has put the stack
   /// into the ready queue already, it stays there.

@@ -22,8 +22,7 @@ JobEndEvent::JobEndEvent(JobBlock* target) noexcept : target_(target) {
 }
 
 JobEndEvent::JobEndEvent(JobEndEvent&& other) noexcept
-    : Event(std::move(other)),
-      target_(std::exchange(other.target_, nullptr)) {}
+    : Event(std::move(other)), target_(std::exchange(other.target_, nullptr)) {}
 
 JobEndEvent::~JobEndEvent() {
   if (target_ != nullptr) target_->drop();
@@ -73,20 +72,17 @@ std::exception_ptr JobBlock::see_error() noexcept {
   return ending_->error;
 }
 
-/// The last reference is gone: an exception that nobody has seen becomes a
+/// The last handle is gone: an exception that nobody has seen becomes a
 /// failure of the group, or goes to stderr if that is gone as well.
-void JobBlock::destroy() noexcept {
-  if (unseen_) {
-    unseen_ = false;
-    if (group_ != nullptr) {
-      group_->unseen_.remove(*this);
-      group_->failed(*this);
-    } else {
-      complain("job #" + std::to_string(id_) + " failed, nobody asked, " +
-               ending_->text());
-    }
+void JobBlock::report_unseen() noexcept {
+  unseen_ = false;
+  if (group_ != nullptr) {
+    group_->unseen_.remove(*this);
+    group_->failed(*this);
+  } else {
+    complain("job #" + std::to_string(id_) + " failed, nobody asked, " +
+             ending_->text());
   }
-  delete this;
 }
 
 }  // namespace violet

@@ -97,7 +97,10 @@ class JobBlock : public QueueLink<JobBlock>,
 
   void hold() noexcept { ++references_; }
   void drop() noexcept {
-    if (--references_ == 0) destroy();
+    if (--references_ > 0) return;
+    if (unseen_) [[unlikely]]
+      report_unseen();
+    delete this;
   }
 
   static void* operator new(std::size_t bytes) {
@@ -121,7 +124,7 @@ class JobBlock : public QueueLink<JobBlock>,
   virtual void settle(Frame& root) = 0;  // takes the result, or throws
   virtual void forget_arguments() noexcept = 0;
 
-  void destroy() noexcept;
+  void report_unseen() noexcept;
 
   // Flags share a word with the stack's own.
   bool unseen_ : 1 = false;          // it failed, and nobody knows yet
@@ -286,9 +289,7 @@ class Job {
   bool ended() const noexcept { return block_ == nullptr || block_->ended(); }
 
   /// True if a kill ended it.
-  bool killed() const noexcept {
-    return block_ != nullptr && block_->killed();
-  }
+  bool killed() const noexcept { return block_ != nullptr && block_->killed(); }
 
   /// Returns: what a failed job threw, else null. Asking counts as having
   /// seen it.
@@ -338,9 +339,9 @@ class Group : public Link<Group> {
 
   /// Kills all children, newest first.
   /// Returns: true if none is left; false if a kill is held.
-  bool kill_all(std::string_view reason,
-                std::source_location where =
-                    std::source_location::current()) noexcept;
+  bool kill_all(
+      std::string_view reason,
+      std::source_location where = std::source_location::current()) noexcept;
 
   /// Ends the children that await a peer's next request: those who do so now
   /// at once, the others when they come to it.
@@ -368,14 +369,29 @@ class Group : public Link<Group> {
   /// A child has ended, in whatever way.
   virtual void left() noexcept = 0;
 
-  void remove(JobBlock& child) noexcept;
+  void add(JobBlock& child) noexcept {
+    child.group_ = this;
+    children_.push_back(child);
+    ++size_;
+  }
+
+  /// Counts out a child that has ended; one that failed unseen stays known.
+  void remove(JobBlock& child) noexcept {
+    children_.remove(child);
+    --size_;
+    if (child.unseen_) [[unlikely]] {
+      unseen_.push_back(child);
+    } else {
+      child.group_ = nullptr;
+    }
+  }
 
   Loop& loop_;       // outlives its groups
   JobBlock* owner_;  // outlives this, which lies in its frames
 
   List<JobBlock, JobBlock> children_;  // not ended, oldest first
   List<JobBlock, JobBlock> unseen_;    // failed; handles may still see it
-  std::size_t size_ = 0;                 // of children_
+  std::size_t size_ = 0;               // of children_
 };
 
 }  // namespace violet

@@ -8,8 +8,8 @@
 // The ready queue, which everything passes through, is a plain Queue: one
 // link each, in at the back and out at the front.
 //
-// The ring of a List is circular, and the list is one pointer to its first member: an
-// empty list costs its owner eight bytes.
+// The ring of a List is circular, and the list is one pointer to its first
+// member: an empty list costs its owner eight bytes.
 //
 // Built on: nothing.
 // SPDX-License-Identifier: MIT
@@ -92,9 +92,7 @@ class List {
   }
 
  private:
-  static T& member(Link<Tag>* link) noexcept {
-    return static_cast<T&>(*link);
-  }
+  static T& member(Link<Tag>* link) noexcept { return static_cast<T&>(*link); }
 
   Link<Tag>* first_ = nullptr;
 };
@@ -126,8 +124,7 @@ class Queue {
   void push_back(T& added) noexcept {
     static_cast<QueueLink<T>&>(added).behind_ = nullptr;
     *(first_ == nullptr ? &first_
-                        : &static_cast<QueueLink<T>&>(*last_).behind_) =
-        &added;
+                        : &static_cast<QueueLink<T>&>(*last_).behind_) = &added;
     last_ = &added;
   }
 

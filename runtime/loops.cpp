@@ -61,7 +61,8 @@ class Crew {
     if (failure_) return;
     failure_ = error;
     for (const auto& mailbox : remotes_) {
-      Remote(mailbox).post([] { Loop::current().cancel("another loop failed"); });
+      Remote(mailbox).post(
+          [] { Loop::current().cancel("another loop failed"); });
     }
   }
 

@@ -122,8 +122,7 @@ class EpollPoller final : public Poller {
   int fd() const noexcept override { return epoll_.get(); }
 
  private:
-  int control(int operation, int fd, Token token,
-              std::uint8_t bits) noexcept {
+  int control(int operation, int fd, Token token, std::uint8_t bits) noexcept {
     epoll_event event{};
     event.events = interest(bits);
     event.data.u64 = packed(token);

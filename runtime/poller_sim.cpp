@@ -25,9 +25,13 @@ int SimPoller::change(int fd, Token token, std::uint8_t bits) noexcept {
   return real_->change(fd, token, bits);
 }
 
-void SimPoller::remove(int fd) noexcept { real_->remove(fd); }
+void SimPoller::remove(int fd) noexcept {
+  real_->remove(fd);
+}
 
-bool SimPoller::woken() noexcept { return std::exchange(woken_, false); }
+bool SimPoller::woken() noexcept {
+  return std::exchange(woken_, false);
+}
 
 std::span<const Ready> SimPoller::wait(TimePoint deadline,
                                        bool wake_expected) noexcept {

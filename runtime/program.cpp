@@ -41,7 +41,9 @@ const char* own_name() noexcept {
 
 }  // namespace
 
-bool in_program() noexcept { return program_runs; }
+bool in_program() noexcept {
+  return program_runs;
+}
 
 void print_line(std::string_view line) {
   std::string text(line);

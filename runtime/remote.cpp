@@ -12,7 +12,9 @@ void destroy_all(Post* post) noexcept {
 
 }  // namespace
 
-Mailbox::~Mailbox() { destroy_all(first_); }
+Mailbox::~Mailbox() {
+  destroy_all(first_);
+}
 
 bool Mailbox::put(Post& post) noexcept {
   const std::lock_guard lock(mutex_);

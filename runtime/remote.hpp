@@ -53,8 +53,8 @@ class Mailbox {
   }
 
  private:
-  // Guards what follows up to the blank line. The poller is null once the loop is gone, and
-  // is woken under the lock, so it cannot go away meanwhile.
+  // Guards what follows up to the blank line. The poller is null once the loop
+  // is gone, and is woken under the lock, so it cannot go away meanwhile.
   mutable std::mutex mutex_;
   Poller* poller_;
   Post* first_ = nullptr;
@@ -85,8 +85,8 @@ class Remote {
   /// Throws: std::bad_alloc.
   template <class F>
   bool post(F&& function) const {
-    auto post = std::make_unique<Posted<std::decay_t<F>>>(
-        std::forward<F>(function));
+    auto post =
+        std::make_unique<Posted<std::decay_t<F>>>(std::forward<F>(function));
     if (!mailbox_->put(*post)) return false;
     post.release();
     return true;

@@ -2,27 +2,26 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// clang-format off: the order is for the reader.
 // ground
+#include "sys.hpp"
 #include "error.hpp"
 #include "fd.hpp"
 #include "list.hpp"
-#include "sys.hpp"
-
 // core
-#include "event.hpp"
-#include "events.hpp"
 #include "frames.hpp"
-#include "job.hpp"
-#include "poller.hpp"
-#include "remote.hpp"
-#include "scheduler.hpp"
-#include "slots.hpp"
 #include "task.hpp"
+#include "event.hpp"
 #include "timers.hpp"
-
+#include "poller.hpp"
+#include "slots.hpp"
+#include "remote.hpp"
+#include "job.hpp"
+#include "scheduler.hpp"
+#include "events.hpp"
 // around the core
-#include "loops.hpp"
-#include "poller_sim.hpp"
-#include "program.hpp"
-#include "signals.hpp"
 #include "within.hpp"
+#include "poller_sim.hpp"
+#include "signals.hpp"
+#include "loops.hpp"
+#include "program.hpp"

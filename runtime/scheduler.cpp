@@ -33,7 +33,7 @@ class PipeSignalIgnored {
     ::sigaction(SIGPIPE, nullptr, &before_);
     if ((before_.sa_flags & SA_SIGINFO) != 0) return;
     if (before_.sa_handler != SIG_DFL) return;
-    struct sigaction ignored {};
+    struct sigaction ignored{};
     ignored.sa_handler = SIG_IGN;
     ::sigaction(SIGPIPE, &ignored, nullptr);
     changed_ = true;
@@ -95,8 +95,9 @@ Loop::~Loop() {
 
 Loop& Loop::current() {
   if (loop_here != nullptr) return *loop_here;
-  throw Misuse("violet: no loop runs on this thread; call run(task), or "
-               "loop.spawn from outside");
+  throw Misuse(
+      "violet: no loop runs on this thread; call run(task), or "
+      "loop.spawn from outside");
 }
 
 // ---------------------------------------------------------------- one turn
@@ -111,8 +112,7 @@ void Event::go_behind() noexcept {
 }
 
 void Loop::turn(TimePoint deadline) noexcept {
-  poll(ready_.empty() ? std::min(deadline, timers_.next())
-                      : TimePoint::min());
+  poll(ready_.empty() ? std::min(deadline, timers_.next()) : TimePoint::min());
   for (int steps = 0; steps < kStepsPerTurn && !ready_.empty(); ++steps) {
     step(ready_.pop_front());
   }
@@ -121,7 +121,8 @@ void Loop::turn(TimePoint deadline) noexcept {
 /// One stay on the processor: attempts what the job waits for, and runs it
 /// until it waits again.
 inline void Loop::step(JobBlock& job) noexcept {
-  if (job.top == nullptr) [[unlikely]] return first_step(job);
+  if (job.top == nullptr) [[unlikely]]
+    return first_step(job);
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
@@ -137,6 +138,19 @@ inline void Loop::step(JobBlock& job) noexcept {
   }
   on_processor_ = nullptr;
   after_step(job);
+}
+
+/// Calls the function of a fresh job. Returns: false if that threw.
+inline bool Loop::enter(JobBlock& job) noexcept {
+  try {
+    job.top = job.enter();
+    return true;
+  } catch (...) {
+    job.ending_.reset(
+        new Ending{std::current_exception(), {}, 0, job.spawned_at_});
+    job.step = Step::kReturned;
+    return false;
+  }
 }
 
 /// The same for a job without frames: one that has not run yet, or that was
@@ -160,22 +174,26 @@ inline void Loop::resume(JobBlock& job) noexcept {
 }
 
 inline void Loop::after_step(JobBlock& job) noexcept {
-  if (job.step < Step::kReady) [[unlikely]] return returned(job);
+  if (job.step < Step::kReady) [[unlikely]]
+    return returned(job);
   job.parked_ticks_ = turn_ticks_;
-  if (job.ends_when_idle_ && job.step == Step::kWaiting &&
-      job.event->idle()) [[unlikely]] {
+  if (job.ends_when_idle_ && job.step == Step::kWaiting && job.event->idle())
+      [[unlikely]] {
     kill(job, "stopping", std::source_location::current());
     return;
   }
-  if (held_kills_ != 0) [[unlikely]] carry_out_held_kills(&job);
+  if (held_kills_ != 0) [[unlikely]]
+    carry_out_held_kills(&job);
 }
 
 void Loop::returned(JobBlock& job) noexcept {
   if (job.step == Step::kRunning) {
-    fatal("a coroutine gave the processor back without waiting for anything. "
-          "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
-          "and no local variable in the whole body; name the result), or it "
-          "awaits something that is not ours", job.top->where());
+    fatal(
+        "a coroutine gave the processor back without waiting for anything. "
+        "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
+        "and no local variable in the whole body; name the result), or it "
+        "awaits something that is not ours",
+        job.top->where());
   }
   end(job);
 }
@@ -208,19 +226,6 @@ void Loop::deliver_posts() noexcept {
   }
 }
 
-/// Calls the function of a fresh job. Returns: false if that threw.
-bool Loop::enter(JobBlock& job) noexcept {
-  try {
-    job.top = job.enter();
-    return true;
-  } catch (...) {
-    job.ending_.reset(new Ending{std::current_exception(), {}, 0,
-                                 job.spawned_at_});
-    job.step = Step::kReturned;
-    return false;
-  }
-}
-
 // 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold two years.
 std::uint32_t Loop::ticks(TimePoint moment) const noexcept {
   return static_cast<std::uint32_t>((moment - started_).count() >> 24);
@@ -230,8 +235,9 @@ std::uint32_t Loop::ticks(TimePoint moment) const noexcept {
 
 void Loop::refuse_nesting() {
   if (loop_here == nullptr) return;
-  throw Misuse("violet: run() inside run(): a loop already runs on this "
-               "thread; co_await the task, or spawn its function");
+  throw Misuse(
+      "violet: run() inside run(): a loop already runs on this "
+      "thread; co_await the task, or spawn its function");
 }
 
 void Loop::run_to_end(JobBlock& root) {
@@ -273,8 +279,7 @@ void Loop::close_down() noexcept {
 
 bool Loop::run_once(Duration timeout) {
   const Entered entered(*this);
-  turn(timeout <= Duration::zero() ? TimePoint::min()
-                                   : after(now(), timeout));
+  turn(timeout <= Duration::zero() ? TimePoint::min() : after(now(), timeout));
   if (own_.failure) {
     std::rethrow_exception(std::exchange(own_.failure, nullptr));
   }
@@ -306,15 +311,22 @@ void Loop::cancel(std::string_view reason) noexcept {
 
 // --------------------------------------------------------- the life of a job
 
-void Loop::admit(JobBlock& job, Group& group,
-                 std::source_location where) noexcept {
-  job.group_ = &group;
-  job.id_ = ++last_id_;
-  job.spawned_at_ = where;
-  job.born_ticks_ = job.parked_ticks_ = turn_ticks_;
-  group.children_.push_back(job);
-  ++group.size_;
-  ready_.push_back(job);
+/// Takes the result out of the root frame.
+inline void Loop::settle(JobBlock& job) noexcept {
+  try {
+    if (job.top != nullptr) return job.settle(*job.top);
+  } catch (...) {
+    job.ending_.reset(
+        new Ending{std::current_exception(), {}, 0, job.top->where()});
+  }
+  failed(job);
+}
+
+/// An exception that no handle could still see goes to the group at once,
+/// while the job's frames and arguments can tell what it was about.
+void Loop::failed(JobBlock& job) noexcept {
+  job.unseen_ = job.references_ > 1;
+  if (!job.unseen_) job.group_->failed(job);
 }
 
 /// Ends a job that has returned, thrown or been killed. Its frames and
@@ -331,31 +343,25 @@ void Loop::end(JobBlock& job) noexcept {
     }
     job.forget_arguments();
   }
-  if (job.kill_held_) --held_kills_;
-  job.kill_held_ = false;
+  if (job.kill_held_) [[unlikely]]
+    forget_kill(job);
   job.step = Step::kEnded;
   group.remove(job);
   while (!job.joiners_.empty()) wake(*job.joiners_.pop_front().job());
   job.drop();
   JobBlock* owner = group.owner();
   group.left();
-  if (held_kills_ != 0) [[unlikely]] carry_out_held_kills(owner);
+  if (held_kills_ != 0) [[unlikely]]
+    carry_out_held_kills(owner);
 }
 
-/// Takes the result out of the root frame. An exception that no handle could
-/// still see goes to the group at once.
-void Loop::settle(JobBlock& job) noexcept {
-  if (job.top != nullptr) {
-    job.ending_.reset();  // a kill was held, but it returned before that
-    try {
-      return job.settle(*job.top);
-    } catch (...) {
-      job.ending_.reset(
-          new Ending{std::current_exception(), {}, 0, job.top->where()});
-    }
-  }
-  job.unseen_ = job.references_ > 1;
-  if (!job.unseen_) job.group_->failed(job);
+/// A job with a held kill has ended: by that kill, or before it could be
+/// carried out.
+void Loop::forget_kill(JobBlock& job) noexcept {
+  job.kill_held_ = false;
+  --held_kills_;
+  const bool failed = job.ending_ != nullptr && job.ending_->error;
+  if (!job.killed_ && !failed) job.ending_.reset();
 }
 
 bool Loop::kill(JobBlock& job, std::string_view reason,
@@ -407,8 +413,7 @@ void Loop::note_kill(JobBlock& job, std::string_view reason,
   const JobBlock* killer = current_job();
   try {
     job.ending_.reset(new Ending{nullptr, std::string(reason),
-                                 killer == nullptr ? 0 : killer->id(),
-                                 where});
+                                 killer == nullptr ? 0 : killer->id(), where});
   } catch (const std::bad_alloc&) {
     // The kill matters more than its description.
   }
@@ -432,8 +437,9 @@ Group::Group(Loop& loop, JobBlock* owner) noexcept
 
 Group::~Group() {
   if (!kill_all("its group is gone")) {
-    fatal("a group is destroyed from within one of its own jobs: leave the "
-          "scope of the group from the job that owns it");
+    fatal(
+        "a group is destroyed from within one of its own jobs: leave the "
+        "scope of the group from the job that owns it");
   }
   while (!unseen_.empty()) unseen_.pop_front().group_ = nullptr;
   loop_.groups_.remove(*this);
@@ -468,17 +474,6 @@ void Group::end_idle() noexcept {
       loop_.kill(*child, "stopping", std::source_location::current());
     }
     child = next;
-  }
-}
-
-/// Counts out a child that has ended; one that failed unseen stays known.
-void Group::remove(JobBlock& child) noexcept {
-  children_.remove(child);
-  --size_;
-  if (child.unseen_) {
-    unseen_.push_back(child);
-  } else {
-    child.group_ = nullptr;
   }
 }
 

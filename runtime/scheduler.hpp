@@ -127,9 +127,7 @@ class Loop {
   Remote remote() const { return Remote(mailbox_); }
 
   /// What remotes are made of; does not count as one.
-  const std::shared_ptr<Mailbox>& mailbox() const noexcept {
-    return mailbox_;
-  }
+  const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
 
   /// Completes every stopping(), now and later.
   void stop() noexcept;
@@ -166,8 +164,13 @@ class Loop {
   Group& own_group() noexcept { return own_; }
 
   /// Puts a fresh job into a group. The loop takes the caller's reference.
-  void admit(JobBlock& job, Group& group,
-             std::source_location where) noexcept;
+  void admit(JobBlock& job, Group& group, std::source_location where) noexcept {
+    job.id_ = ++last_id_;
+    job.spawned_at_ = where;
+    job.born_ticks_ = job.parked_ticks_ = turn_ticks_;
+    group.add(job);
+    ready_.push_back(job);
+  }
 
   /// Puts the job that runs behind all others that are ready. It goes on in
   /// its turn without another attempt.
@@ -224,6 +227,8 @@ class Loop {
 
   // The end of a job.
   void settle(JobBlock& job) noexcept;
+  void failed(JobBlock& job) noexcept;
+  void forget_kill(JobBlock& job) noexcept;
   void end(JobBlock& job) noexcept;
   void destroy(JobBlock& job) noexcept;
   bool held_back(const JobBlock& job) const noexcept;
@@ -307,9 +312,8 @@ auto spawn_in(Group& group, std::source_location where, F&& function,
   static_assert(is_task<Result>,
                 "violet: the function that is spawned must return a Task");
   using Value = typename Result::Value;
-  auto* block =
-      new SpawnedJob<Value, std::decay_t<F>, std::decay_t<Args>...>(
-          std::forward<F>(function), std::forward<Args>(arguments)...);
+  auto* block = new SpawnedJob<Value, std::decay_t<F>, std::decay_t<Args>...>(
+      std::forward<F>(function), std::forward<Args>(arguments)...);
   Job<Value> handle(*block);
   group.loop().admit(*block, group, where);
   return handle;
@@ -333,8 +337,8 @@ auto Loop::spawn(F&& function, Args&&... arguments) {
 /// Returns: a Job<T>, for a function that returns Task<T>.
 /// Throws: Misuse outside a loop; std::bad_alloc.
 template <class F>
-auto spawn(F&& function, std::source_location where =
-                             std::source_location::current()) {
+auto spawn(F&& function,
+           std::source_location where = std::source_location::current()) {
   return internal::spawn_in(Loop::current().current_group(), where,
                             std::forward<F>(function));
 }

@@ -36,7 +36,9 @@ struct sigaction before[std::size(kSignals)];
 
 thread_local SignalListener* listener_here = nullptr;
 
-extern "C" void on_alarm(int) { ::_exit(128 + last_request.load()); }
+extern "C" void on_alarm(int) {
+  ::_exit(128 + last_request.load());
+}
 
 extern "C" void on_signal(int number) {
   handlers_running.fetch_add(1);
@@ -44,7 +46,7 @@ extern "C" void on_signal(int number) {
     last_request.store(number);
     if (requests.fetch_add(1) == 1) {
       // Whatever hangs has one more second.
-      struct sigaction exits {};
+      struct sigaction exits{};
       exits.sa_handler = on_alarm;
       ::sigaction(SIGALRM, &exits, nullptr);
       ::alarm(1);
@@ -60,7 +62,7 @@ extern "C" void on_signal(int number) {
 
 void install_handlers() noexcept {
   requests = dumps = last_request = unwinds = 0;
-  struct sigaction wanted {};
+  struct sigaction wanted{};
   wanted.sa_handler = on_signal;
   wanted.sa_flags = SA_RESTART;
   for (std::size_t i = 0; i < std::size(kSignals); ++i) {
@@ -114,6 +116,8 @@ void SignalListener::act(Loop& loop) noexcept {
   loop.cancel(last_request.load() == SIGINT ? "SIGINT" : "SIGTERM");
 }
 
-int unwinding_signal() noexcept { return unwinds.load(); }
+int unwinding_signal() noexcept {
+  return unwinds.load();
+}
 
 }  // namespace violet

@@ -130,7 +130,8 @@ int Slots::watch(Slot& slot, Direction direction) noexcept {
   std::uint8_t bits = kReadable;
   if (slot.stream() || direction == Direction::kWrite) bits |= kWritable;
   // Where reads may be cut short by a test, a short one proves nothing.
-  if (sys::calls->shortens()) slot.traits &= static_cast<std::uint8_t>(~kStream);
+  if (sys::calls->shortens())
+    slot.traits &= static_cast<std::uint8_t>(~kStream);
   const std::uint8_t home = slot_state.home;
   const bool fresh = slot.home != home || slot.watched == 0;
   if (!fresh && (slot.watched & bits) == bits) return 0;
@@ -162,8 +163,9 @@ std::uint8_t Slots::add_home(Poller& poller) {
     homes_[home] = &poller;
     return home;
   }
-  throw Misuse("violet: this thread has 15 loops already; one is enough for "
-               "any number of jobs");
+  throw Misuse(
+      "violet: this thread has 15 loops already; one is enough for "
+      "any number of jobs");
 }
 
 void Slots::remove_home(std::uint8_t home) noexcept {
@@ -222,8 +224,9 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
 void SlotEvent::raise(const char* call, const std::string& object) const {
   const std::string what = std::string(call) + ' ' + object;
   if (error_ == EBUSY) {
-    throw Misuse(what + ": another job waits for the same already; let one "
-                        "job do all the reading and one all the writing");
+    throw Misuse(what +
+                 ": another job waits for the same already; let one "
+                 "job do all the reading and one all the writing");
   }
   throw_system(error_, what);
 }

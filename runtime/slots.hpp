@@ -166,6 +166,10 @@ class Slots {
     return chunks_[index / kChunk][index % kChunk];
   }
 
+  /// Descriptors that jobs wait for now. With none, no descriptor can wake
+  /// this thread's jobs.
+  int waiting() const noexcept { return slot_state.waiting; }
+
   /// Slots in use; for tests and statistics.
   std::size_t in_use() const noexcept { return in_use_; }
 
@@ -264,7 +268,8 @@ class SlotEvent : public Event {
   template <Direction kDirection, class Operation>
   bool conclude(Operation operation) noexcept {
     const ssize_t done = operation(slot_->fd);
-    if (done < 0) [[unlikely]] return not_done(kDirection, done);
+    if (done < 0) [[unlikely]]
+      return not_done(kDirection, done);
     let_go(kDirection);
     return true;
   }
@@ -273,11 +278,11 @@ class SlotEvent : public Event {
   /// possible; error_ tells why.
   template <Direction kDirection>
   bool wait_for_edge() noexcept {
-    const bool prepared = slot_ != nullptr &&
-                          (slot_->watched & bit(kDirection)) != 0 &&
-                          slot_->home == slot_state.home &&
-                          waiter(kDirection) == nullptr;
-    if (!prepared) [[unlikely]] return prepare_wait(kDirection);
+    const bool prepared =
+        slot_ != nullptr && (slot_->watched & bit(kDirection)) != 0 &&
+        slot_->home == slot_state.home && waiter(kDirection) == nullptr;
+    if (!prepared) [[unlikely]]
+      return prepare_wait(kDirection);
     waiter(kDirection) = this;
     ++slot_state.waiting;
     return false;
@@ -307,7 +312,8 @@ class SlotEvent : public Event {
       waiter(direction) = nullptr;
       --slot_state.waiting;
     }
-    if (slot_->borrowed()) [[unlikely]] Slots::here().retire(*slot_);
+    if (slot_->borrowed()) [[unlikely]]
+      Slots::here().retire(*slot_);
   }
 
   bool prepare_wait(Direction direction) noexcept;

@@ -48,8 +48,7 @@ int Calls::connect(int fd, const sockaddr* name, unsigned size) noexcept {
   return checked(::connect(fd, name, size));
 }
 
-ssize_t Calls::recv(int fd, void* data, std::size_t size,
-                    int flags) noexcept {
+ssize_t Calls::recv(int fd, void* data, std::size_t size, int flags) noexcept {
   return checked(::recv(fd, data, size, flags));
 }
 
@@ -70,7 +69,9 @@ ssize_t Calls::write(int fd, const void* data, std::size_t size) noexcept {
 
 // Never repeated on EINTR: on Linux the descriptor is gone all the same, see
 // close(2), and may already belong to somebody else.
-int Calls::close(int fd) noexcept { return checked(::close(fd)); }
+int Calls::close(int fd) noexcept {
+  return checked(::close(fd));
+}
 
 int Calls::shutdown(int fd, int how) noexcept {
   return checked(::shutdown(fd, how));
@@ -117,6 +118,8 @@ int Calls::poll(pollfd* descriptors, unsigned long count,
   return checked(::poll(descriptors, count, timeout_ms));
 }
 
-void* Calls::allocate(std::size_t size) noexcept { return std::malloc(size); }
+void* Calls::allocate(std::size_t size) noexcept {
+  return std::malloc(size);
+}
 
 }  // namespace violet::sys

@@ -179,8 +179,9 @@ struct Promise<void> : TaskPromise {
 /// Lifetime: arguments taken by reference must outlive the task. With
 /// `co_await f(x)` they do; for a job, spawn keeps the arguments itself.
 template <class T = void>
-class [[nodiscard("a task does nothing until it is awaited: co_await it, or "
-                  "spawn its function")]] Task {
+class [[nodiscard(
+    "a task does nothing until it is awaited: co_await it, or "
+    "spawn its function")]] Task {
  public:
   using promise_type = internal::Promise<T>;
   using Value = T;
@@ -203,8 +204,7 @@ class [[nodiscard("a task does nothing until it is awaited: co_await it, or "
  private:
   friend promise_type;
   explicit Task(promise_type& promise) noexcept
-      : frame_(
-            std::coroutine_handle<promise_type>::from_promise(promise)) {
+      : frame_(std::coroutine_handle<promise_type>::from_promise(promise)) {
     static_assert(alignof(promise_type) <= FramePool::kStepBytes,
                   "violet: a task cannot return an over-aligned type");
   }

@@ -14,7 +14,9 @@ TimePoint after(TimePoint start, Duration duration) noexcept {
   return start + std::max(duration, Duration::zero());
 }
 
-Timers::~Timers() { std::free(heap_); }
+Timers::~Timers() {
+  std::free(heap_);
+}
 
 bool Timers::start(Timer& timer, TimePoint deadline, Stack& job) noexcept {
   if (size_ == capacity_ && !grow()) return false;

@@ -48,8 +48,8 @@ class Timer {
 
   TimePoint deadline_ = {};
   std::uint64_t sequence_ = 0;
-  Stack* job_ = nullptr;              // outlives the timer, which it holds
-  std::uint32_t place_ = kNowhere;    // index in the heap
+  Stack* job_ = nullptr;            // outlives the timer, which it holds
+  std::uint32_t place_ = kNowhere;  // index in the heap
 };
 
 /// All timers of one loop. Owns none of them.

@@ -32,7 +32,9 @@ void bench(const char* name, long count, F f) {
   std::printf("%-58s %8.2f ns\n", name, best);
 }
 
-[[gnu::noinline]] Task<int> child(int x) { co_return x + 1; }
+[[gnu::noinline]] Task<int> child(int x) {
+  co_return x + 1;
+}
 
 Task<> call_children(long count) {
   int sum = 0;
