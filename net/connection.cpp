@@ -128,7 +128,7 @@ bool RecvChunkEvent::receive_chunk() noexcept {
     const ssize_t count = receive(fd, buffer, pool.kBytes);
     if (count > 0) {
       buffer_ = buffer;
-      count_ = static_cast<std::uint32_t>(count);
+      word_ = static_cast<std::uint32_t>(count);
     } else {
       pool.give_back(buffer);
     }
@@ -202,7 +202,7 @@ bool ConnectEvent::begin_connecting() noexcept {
     error_ = ENOMEM;
     return true;
   }
-  slot_ = &internal::open_connection(std::move(socket), address_);
+  use(&internal::open_connection(std::move(socket), address_));
   descriptor_ = Descriptor(*slot_);
   if (pending) slot_->ready = 0;
   return !pending;

@@ -153,7 +153,7 @@ class RecvChunkEvent : public SocketEvent {
   void undo() noexcept override { undo_claim(Direction::kRead); }
   bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override { describe_as("recv", out); }
-  Chunk value() const noexcept { return Chunk(buffer_, count_); }
+  Chunk value() const noexcept { return Chunk(buffer_, word_); }
   Chunk result() const {
     if (error_ != 0) throw_error("recv");
     return value();
@@ -162,8 +162,8 @@ class RecvChunkEvent : public SocketEvent {
  private:
   bool receive_chunk() noexcept;
 
-  // Set, with count_, only by the attempt that completes; result() follows at
-  // once.
+  // Set only by the attempt that completes, and with it word_ to the size;
+  // result() follows at once.
   char* buffer_ = nullptr;
 };
 

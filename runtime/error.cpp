@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "error.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -29,15 +30,28 @@ const char* program_name() noexcept {
   return program;
 }
 
+namespace {
+
+/// Writes all of it, or as much as stderr takes.
+void write_to_stderr(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::calls->write(2, text.data(), text.size()); });
+    if (count <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(count));
+  }
+}
+
+}  // namespace
+
 void complain(std::string_view sentence) noexcept {
   try {
     std::string line = program_name();
-    line.append(": ");
-    line.append(sentence).push_back('\n');
-    sys::calls->write(2, line.data(), line.size());
-  } catch (...) {
-    // No memory for the line: the sentence alone is better than silence.
-    sys::calls->write(2, sentence.data(), sentence.size());
+    line.append(": ").append(sentence).push_back('\n');
+    write_to_stderr(line);
+  } catch (const std::bad_alloc&) {
+    // The sentence alone is better than silence.
+    write_to_stderr(sentence);
   }
 }
 
@@ -57,8 +71,14 @@ std::string text_of(std::source_location where) {
 // g++ 12 calls the body of a coroutine "void f(f(int)::_Z1fi.Frame*)", other
 // compilers "Task<> f(int)": the last word before the first parenthesis.
 std::string function_of(std::source_location where) {
+  constexpr std::string_view kAnonymous = "(anonymous namespace)";
   std::string_view name = where.function_name();
-  name = name.substr(0, name.find('('));
+  std::size_t parameters = name.find('(');
+  while (name.substr(std::min(parameters, name.size()), kAnonymous.size()) ==
+         kAnonymous) {
+    parameters = name.find('(', parameters + 1);
+  }
+  name = name.substr(0, parameters);
   std::size_t depth = 0;  // a space within <...> does not end the name
   std::size_t begin = name.size();
   while (begin > 0) {

@@ -95,8 +95,8 @@ class Event {
   /// An error number for result(), 0 for none.
   int error_ = 0;
 
-  /// For the event's own use; it would be padding otherwise.
-  std::uint32_t count_ = 0;
+  /// For the derived class's own use; it would be padding otherwise.
+  std::uint32_t word_ = 0;
 
  private:
   template <class>

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "events.hpp"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 
@@ -63,35 +64,46 @@ void StoppingEvent::undo() noexcept {
 
 bool DescriptorEvent::have_slot() noexcept {
   if (slot_ != nullptr) return true;
-  if (fd_ >= 0) slot_ = Slots::here().borrow(fd_);
+  if (fd_ >= 0) use(Slots::here().borrow(fd_));
   if (slot_ == nullptr) error_ = fd_ >= 0 ? ENOMEM : EBADF;
   return slot_ != nullptr;
 }
 
-bool DescriptorEvent::is_ready(short events) const noexcept {
+ssize_t DescriptorEvent::ask(short events) const noexcept {
   pollfd descriptor{fd_, events, 0};
-  return sys::uninterrupted(
-             [&] { return sys::calls->poll(&descriptor, 1, 0); }) != 0;
+  const int ready =
+      sys::uninterrupted([&] { return sys::calls->poll(&descriptor, 1, 0); });
+  if (ready == 0) return -EAGAIN;
+  if (ready < 0) return ready;
+  return (descriptor.revents & POLLNVAL) != 0 ? -EBADF : 0;
+}
+
+// Who waits for a direction that the descriptor does not have waits for ever.
+bool DescriptorEvent::allows(int access) const noexcept {
+  const int flags = sys::calls->get_flags(fd_);
+  const int mode = flags & O_ACCMODE;
+  return flags < 0 || mode == O_RDWR || mode == access;
 }
 
 bool ReadableEvent::attempt() noexcept {
   if (!have_slot()) return true;
-  return drive<Direction::kRead>([this](int) -> ssize_t {
-    return is_ready(POLLIN | POLLRDHUP) ? 0 : -EAGAIN;
-  });
+  return drive<Direction::kRead>([this](int) { return ask(POLLIN); });
 }
 
 bool WritableEvent::attempt() noexcept {
   if (!have_slot()) return true;
-  return drive<Direction::kWrite>(
-      [this](int) -> ssize_t { return is_ready(POLLOUT) ? 0 : -EAGAIN; });
+  return drive<Direction::kWrite>([this](int) { return ask(POLLOUT); });
 }
 
 bool ReadEvent::attempt() noexcept {
   if (buffer_.empty()) return true;
   if (!have_slot()) return true;
   return drive<Direction::kRead>([this](int fd) -> ssize_t {
-    if (slot_->borrowed() && !is_ready(POLLIN)) return -EAGAIN;
+    if (slot_->borrowed()) {
+      const ssize_t refused = ask(POLLIN);
+      if (refused == -EAGAIN && !allows(O_RDONLY)) return -EBADF;
+      if (refused < 0) return refused;
+    }
     const ssize_t count = sys::uninterrupted(
         [&] { return sys::calls->read(fd, buffer_.data(), buffer_.size()); });
     if (count < 0) return count;
@@ -118,7 +130,9 @@ ssize_t WriteEvent::write_on(int fd) noexcept {
   for (;;) {
     std::string_view rest = data_.substr(written_);
     if (slot_->borrowed()) {
-      if (!is_ready(POLLOUT)) return -EAGAIN;
+      const ssize_t refused = ask(POLLOUT);
+      if (refused == -EAGAIN && !allows(O_WRONLY)) return -EBADF;
+      if (refused < 0) return refused;
       rest = rest.substr(0, PIPE_BUF);
     }
     const ssize_t count = sys::uninterrupted(

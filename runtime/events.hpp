@@ -189,7 +189,11 @@ class DescriptorEvent : public SlotEvent {
   bool have_slot() noexcept;
 
   /// Asks the system, without waiting. `events` as for poll(2).
-  bool is_ready(short events) const noexcept;
+  /// Returns: 0 if the descriptor is ready, or a negated error number.
+  ssize_t ask(short events) const noexcept;
+
+  /// True unless it is open for the other direction only (fcntl(2)).
+  bool allows(int access) const noexcept;
 
   std::string name() const { return "fd " + std::to_string(fd_); }
 

@@ -17,6 +17,15 @@ std::string Ending::text() const {
   return text;
 }
 
+namespace {
+
+void complain_of(const JobBlock& job) noexcept {
+  complain("job #" + std::to_string(job.id()) + " failed, nobody asked, " +
+           job.ending()->text());
+}
+
+}  // namespace
+
 JobEndEvent::JobEndEvent(JobBlock* target) noexcept : target_(target) {
   if (target_ != nullptr) target_->hold();
 }
@@ -39,7 +48,8 @@ void JobEndEvent::undo() noexcept {
 }
 
 void JobEndEvent::describe_end(const char* verb, Description& out) const {
-  out.text = std::string(verb) + " #" + std::to_string(target_->id());
+  const std::uint32_t number = target_ == nullptr ? 0 : target_->id();
+  out.text = std::string(verb) + " #" + std::to_string(number);
   out.job = target_;
 }
 
@@ -76,13 +86,14 @@ std::exception_ptr JobBlock::see_error() noexcept {
 /// failure of the group, or goes to stderr if that is gone as well.
 void JobBlock::report_unseen() noexcept {
   unseen_ = false;
-  if (group_ != nullptr) {
-    group_->unseen_.remove(*this);
-    group_->failed(*this);
-  } else {
-    complain("job #" + std::to_string(id_) + " failed, nobody asked, " +
-             ending_->text());
-  }
+  if (group_ == nullptr) return complain_of(*this);
+  group_->unseen_.remove(*this);
+  group_->child_failed(*this);
+}
+
+void Group::child_failed(JobBlock& child) noexcept {
+  if (being_destroyed_) return complain_of(child);
+  failed(child);
 }
 
 }  // namespace violet

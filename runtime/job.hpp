@@ -362,6 +362,16 @@ class Group : public Link<Group> {
   friend class JobBlock;
   friend class Loop;
 
+  JobBlock* newest() const noexcept {
+    return children_.empty() ? nullptr : &children_.back();
+  }
+
+  // While the group is destroyed, what derives from it is gone already.
+  void child_failed(JobBlock& child) noexcept;
+  void child_left() noexcept {
+    if (!being_destroyed_) left();
+  }
+
   /// A child threw and nobody has joined it. Called as it ends, while its
   /// frames still live, or later, when its last handle goes.
   virtual void failed(JobBlock& child) noexcept = 0;
@@ -391,7 +401,8 @@ class Group : public Link<Group> {
 
   List<JobBlock, JobBlock> children_;  // not ended, oldest first
   List<JobBlock, JobBlock> unseen_;    // failed; handles may still see it
-  std::size_t size_ = 0;               // of children_
+  bool being_destroyed_ = false;
+  std::size_t size_ = 0;  // of children_
 };
 
 }  // namespace violet

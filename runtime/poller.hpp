@@ -51,7 +51,7 @@ class Poller {
 
   /// Begins to announce `bits` of a descriptor, and whatever of them is
   /// ready already. Returns: 0 or an error number; EPERM if the descriptor
-  /// is of a kind that is always ready.
+  /// is of a kind that is always ready, EEXIST if it is announced already.
   virtual int add(int fd, Token token, std::uint8_t bits) noexcept = 0;
 
   /// Changes the bits, and announces anew what is ready of them.

@@ -80,10 +80,7 @@ class EpollPoller final : public Poller {
   TimePoint now() noexcept override { return Clock::now(); }
 
   int add(int fd, Token token, std::uint8_t bits) noexcept override {
-    const int error = control(EPOLL_CTL_ADD, fd, token, bits);
-    // A loop beside this one on the same thread took the slot over for a
-    // while; our registration is still there.
-    return error == EEXIST ? change(fd, token, bits) : error;
+    return control(EPOLL_CTL_ADD, fd, token, bits);
   }
 
   int change(int fd, Token token, std::uint8_t bits) noexcept override {

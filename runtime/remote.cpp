@@ -36,8 +36,16 @@ Post* Mailbox::take_all() noexcept {
 }
 
 void Mailbox::close() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    poller_ = nullptr;
+  }
+  destroy_all(take_all());
+}
+
+bool Mailbox::empty() const noexcept {
   const std::lock_guard lock(mutex_);
-  poller_ = nullptr;
+  return first_ == nullptr;
 }
 
 void Mailbox::add_remote() noexcept {

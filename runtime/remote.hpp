@@ -42,8 +42,11 @@ class Mailbox {
   /// Takes everything out, oldest first; the posts are the caller's.
   Post* take_all() noexcept;
 
-  /// The loop is gone: no more posts are accepted.
+  /// The loop is gone: no more posts are accepted, and those that were not
+  /// taken are destroyed.
   void close() noexcept;
+
+  bool empty() const noexcept;
 
   // How many Remotes could still post.
   void add_remote() noexcept;

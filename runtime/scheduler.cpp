@@ -59,17 +59,18 @@ struct Loop::Entered {
   explicit Entered(Loop& loop) noexcept
       : loop_before(std::exchange(loop_here, &loop)),
         running_before(std::exchange(running, nullptr)),
-        home_before(std::exchange(slot_state.home, loop.home_)) {}
+        slots_before(
+            std::exchange(slot_state, SlotState{loop.home_, &loop.waiting_})) {}
   Entered(const Entered&) = delete;
   ~Entered() {
-    slot_state.home = home_before;
+    slot_state = slots_before;
     running = running_before;
     loop_here = loop_before;
   }
 
   Loop* loop_before;
   Stack* running_before;
-  std::uint8_t home_before;
+  SlotState slots_before;
 };
 
 Loop::Loop(LoopOptions options)
@@ -85,7 +86,7 @@ Loop::Loop(LoopOptions options)
 Loop::~Loop() {
   {
     const Entered entered(*this);
-    own_.kill_all("the loop is gone");
+    own_.kill_all("the loop is gone", {});
     if (!own_.empty()) fatal("a loop is destroyed from within its own job");
     while (!ready_.empty()) ready_.pop_front().drop();
   }
@@ -179,7 +180,7 @@ inline void Loop::after_step(JobBlock& job) noexcept {
   job.parked_ticks_ = turn_ticks_;
   if (job.ends_when_idle_ && job.step == Step::kWaiting && job.event->idle())
       [[unlikely]] {
-    kill(job, "stopping", std::source_location::current());
+    kill(job, "stopping", {});
     return;
   }
   if (held_kills_ != 0) [[unlikely]]
@@ -188,12 +189,14 @@ inline void Loop::after_step(JobBlock& job) noexcept {
 
 void Loop::returned(JobBlock& job) noexcept {
   if (job.step == Step::kRunning) {
+    const Frame* known = job.top;  // a dropped body has no line of its own
+    while (known->caller != nullptr && !known->line) known = known->caller;
     fatal(
         "a coroutine gave the processor back without waiting for anything. "
         "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
         "and no local variable in the whole body; name the result), or it "
         "awaits something that is not ours",
-        job.top->where());
+        known->where());
   }
   end(job);
 }
@@ -202,7 +205,7 @@ void Loop::returned(JobBlock& job) noexcept {
 /// nobody outside can have any news, the question is spared.
 void Loop::poll(TimePoint deadline) noexcept {
   const bool wake_expected = hears_from_outside();
-  if (ready_.empty() || wake_expected || slot_state.waiting != 0) {
+  if (ready_.empty() || wake_expected || waiting_ != 0) {
     for (const Ready& news : poller_.wait(deadline, wake_expected)) {
       slots_.announce(news);
     }
@@ -221,7 +224,7 @@ void Loop::deliver_posts() noexcept {
     try {
       current->run();
     } catch (...) {
-      if (!own_.failure) own_.failure = std::current_exception();
+      own_.note("a post", std::current_exception());
     }
   }
 }
@@ -244,40 +247,50 @@ void Loop::run_to_end(JobBlock& root) {
   const PipeSignalIgnored no_sigpipe;
   const Entered entered(*this);
   admit(root, own_, {});
-  drive(root);
-  const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
-  if (const std::exception_ptr error = root.see_error()) {
-    if (failure) complain("one more failure: " + text_of(failure));
-    std::rethrow_exception(error);
+  own_.root = &root;
+  const std::string deadlock = drive(root);
+  own_.root = nullptr;
+  const std::unique_ptr<std::string> cancelled = std::move(cancelled_);
+  if (const std::exception_ptr error = root.see_error()) own_.note(root, error);
+  if (own_.failure) {
+    std::rethrow_exception(std::exchange(own_.failure, nullptr));
   }
-  if (failure) std::rethrow_exception(failure);
+  if (!deadlock.empty()) throw Deadlock(deadlock);
+  if (cancelled) throw Killed("the run was cancelled: " + *cancelled);
   if (!root.killed()) return;
   throw Killed("the root job was " + (root.ending() != nullptr
                                           ? root.ending()->text()
                                           : std::string("killed")));
 }
 
-void Loop::drive(const JobBlock& root) {
+/// Turns until every job has ended, or has to end.
+/// Returns: why nothing can go on, if that is so.
+std::string Loop::drive(const JobBlock& root) {
   while (!own_.empty()) {
     const bool failed = root.ending() != nullptr && root.ending()->error;
-    if (failed || own_.failure || cancelled_) return close_down();
-    if (stuck()) {
-      const Deadlock deadlock(deadlock_text());
+    std::string deadlock = stuck() ? deadlock_text() : std::string();
+    if (failed || own_.failure || cancelled_ || !deadlock.empty()) {
       close_down();
-      throw deadlock;
+      return deadlock;
     }
     turn(kNever);
   }
+  return {};
 }
 
 /// Kills every job; waits a while for those whose kill is held.
 void Loop::close_down() noexcept {
   const TimePoint limit = after(now(), kCloseDownLimit);
   const std::string reason = cancelled_ ? *cancelled_ : "the run ends";
-  while (!own_.kill_all(reason) && now() < limit) turn(limit);
+  while (!own_.kill_all(reason, {}) && now() < limit) turn(limit);
 }
 
 bool Loop::run_once(Duration timeout) {
+  if (loop_here == this) {
+    throw Misuse(
+        "violet: run_once() of a loop from within one of its own jobs; a job "
+        "waits with co_await");
+  }
   const Entered entered(*this);
   turn(timeout <= Duration::zero() ? TimePoint::min() : after(now(), timeout));
   if (own_.failure) {
@@ -296,8 +309,8 @@ bool Loop::hears_from_outside() const noexcept {
 }
 
 bool Loop::stuck() const noexcept {
-  return ready_.empty() && timers_.empty() && slot_state.waiting == 0 &&
-         !hears_from_outside();
+  return ready_.empty() && timers_.empty() && waiting_ == 0 &&
+         !hears_from_outside() && mailbox_->empty();
 }
 
 void Loop::stop() noexcept {
@@ -326,7 +339,7 @@ inline void Loop::settle(JobBlock& job) noexcept {
 /// while the job's frames and arguments can tell what it was about.
 void Loop::failed(JobBlock& job) noexcept {
   job.unseen_ = job.references_ > 1;
-  if (!job.unseen_) job.group_->failed(job);
+  if (!job.unseen_) job.group_->child_failed(job);
 }
 
 /// Ends a job that has returned, thrown or been killed. Its frames and
@@ -350,7 +363,7 @@ void Loop::end(JobBlock& job) noexcept {
   while (!job.joiners_.empty()) wake(*job.joiners_.pop_front().job());
   job.drop();
   JobBlock* owner = group.owner();
-  group.left();
+  group.child_left();
   if (held_kills_ != 0) [[unlikely]]
     carry_out_held_kills(owner);
 }
@@ -402,7 +415,7 @@ void Loop::carry_out_held_kills(JobBlock* job) noexcept {
   while (job != nullptr) {
     JobBlock* owner = job->group_->owner();
     if (job->kill_held_ && job->step != Step::kDying && !held_back(*job)) {
-      destroy(*job);
+      return destroy(*job);  // whose end goes on with its owner
     }
     job = owner;
   }
@@ -436,7 +449,8 @@ Group::Group(Loop& loop, JobBlock* owner) noexcept
 }
 
 Group::~Group() {
-  if (!kill_all("its group is gone")) {
+  being_destroyed_ = true;
+  if (!kill_all("its group is gone", {})) {
     fatal(
         "a group is destroyed from within one of its own jobs: leave the "
         "scope of the group from the job that owns it");
@@ -446,16 +460,19 @@ Group::~Group() {
 }
 
 // The owner counts as dying meanwhile: a child's destructor may kill it, and
-// the group must not die while its children are being counted out.
+// the group must not die while its children are being counted out. A dying
+// child may also kill its siblings, or spawn another one; so after each the
+// search begins anew, and ends when all that is left is held.
 bool Group::kill_all(std::string_view reason,
                      std::source_location where) noexcept {
+  std::optional<Loop::Entered> entered;
+  if (loop_here != &loop_) entered.emplace(loop_);
   std::optional<Dying> counting;
   if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
-  JobBlock* child = children_.empty() ? nullptr : &children_.back();
+  JobBlock* child = newest();
   while (child != nullptr) {
-    JobBlock* older = children_.previous(*child);
-    loop_.kill(*child, reason, where);
-    child = older;
+    child = loop_.kill(*child, reason, where) ? newest()
+                                              : children_.previous(*child);
   }
   const bool none_left = children_.empty();
   JobBlock* owner = owner_;
@@ -471,20 +488,35 @@ void Group::end_idle() noexcept {
     JobBlock* next = children_.next(*child);
     child->ends_when_idle_ = true;
     if (child->step == Step::kWaiting && child->event->idle()) {
-      loop_.kill(*child, "stopping", std::source_location::current());
+      loop_.kill(*child, "stopping", {});
     }
     child = next;
   }
 }
 
+// The root's failure waits for run() to see it. If that came first, it is
+// noted before any other.
 void OwnGroup::failed(JobBlock& child) noexcept {
-  const Ending& ending = *child.ending();
-  if (!failure) {
-    failure = ending.error;
-    return;
+  if (root != nullptr && root->ended()) {
+    if (const std::exception_ptr error = root->see_error()) note(*root, error);
   }
-  complain("job #" + std::to_string(child.id()) + " failed too, " +
-           ending.text());
+  note(child, child.ending()->error);
+}
+
+/// Keeps the first failure for run(); the others go to stderr.
+void OwnGroup::note(const std::string& whose,
+                    std::exception_ptr error) noexcept {
+  if (failure == nullptr) {
+    failure = error;
+  } else if (failure != error) {
+    complain(whose + " failed too: " + text_of(error));
+  }
+}
+
+void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
+  note("job #" + std::to_string(job.id()) + " at " +
+           text_of(job.ending()->where),
+       error);
 }
 
 }  // namespace violet

@@ -71,6 +71,10 @@ class OwnGroup final : public Group {
   explicit OwnGroup(Loop& loop) noexcept : Group(loop, nullptr) {}
 
   std::exception_ptr failure;  // the first; the others went to stderr
+  JobBlock* root = nullptr;    // of the run that is under way
+
+  void note(const JobBlock& job, std::exception_ptr error) noexcept;
+  void note(const std::string& whose, std::exception_ptr error) noexcept;
 
  private:
   void failed(JobBlock& child) noexcept override;
@@ -129,14 +133,15 @@ class Loop {
   /// What remotes are made of; does not count as one.
   const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
 
-  /// Completes every stopping(), now and later.
+  /// Completes every stopping(), now and for the rest of the loop's life.
   void stop() noexcept;
   bool stop_requested() const noexcept { return stop_requested_; }
 
   /// True if someone would notice stop().
   bool stop_is_heard() const noexcept { return stop_hearers_ > 0; }
 
-  /// Has run() kill every job and throw Killed with this reason.
+  /// Has the present or next run() kill every job and throw Killed with this
+  /// reason.
   void cancel(std::string_view reason) noexcept;
 
   /// Every job with its state, its stack of awaits and what it waits for.
@@ -216,7 +221,7 @@ class Loop {
   // A whole run.
   static void refuse_nesting();
   void run_to_end(JobBlock& root);
-  void drive(const JobBlock& root);
+  std::string drive(const JobBlock& root);
   void close_down() noexcept;
   bool hears_from_outside() const noexcept;
   bool stuck() const noexcept;
@@ -250,6 +255,7 @@ class Loop {
   Poller& poller_;
   Slots& slots_;
   std::uint8_t home_;  // this loop's number among the thread's slots
+  int waiting_ = 0;    // descriptors that jobs wait for, both directions
   TimePoint started_;
   std::uint32_t turn_ticks_ = 0;  // when this turn began; see ticks()
 

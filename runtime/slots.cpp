@@ -111,6 +111,11 @@ void Slots::retire(Slot& slot) noexcept {
   --in_use_;
 }
 
+bool Slots::is_borrowed(int fd) const noexcept {
+  return std::any_of(borrowed_.begin(), borrowed_.end(),
+                     [fd](const Slot* slot) { return slot->fd == fd; });
+}
+
 Slot* Slots::borrow(int fd) noexcept {
   for (Slot* slot : borrowed_) {
     if (slot->fd == fd) return slot;
@@ -138,8 +143,14 @@ int Slots::watch(Slot& slot, Direction direction) noexcept {
 
   const Token token{slot.index, slot.generation};
   Poller& poller = *homes_[home];
-  const int error = fresh ? poller.add(slot.fd, token, bits)
-                          : poller.change(slot.fd, token, bits);
+  int error = fresh ? poller.add(slot.fd, token, bits)
+                    : poller.change(slot.fd, token, bits);
+  if (error == EEXIST) {
+    // Either a loop beside this one had the slot for a while, and our own
+    // registration is still there; or it is another slot's, see borrow().
+    const bool ours = !slot.borrowed() && !is_borrowed(slot.fd);
+    error = ours ? poller.change(slot.fd, token, bits) : EBUSY;
+  }
   if (error == EPERM) {
     slot.traits |= kAlwaysReady;
     slot.ready |= kReadable | kWritable;
@@ -191,20 +202,29 @@ Descriptor adopt(Fd fd) {
 
 /// The slow part of waiting: whatever is not as it is on most waits.
 bool SlotEvent::prepare_wait(Direction direction) noexcept {
-  if (slot_ == nullptr || slot_->fd < 0) return fail(direction, EBADF);
-  Event*& current = waiter(direction);
-  if (current != nullptr && current != this) return fail(direction, EBUSY);
+  if (slot_ == nullptr || slot_->generation != word_) {
+    error_ = EBADF;
+    undo_claim(direction);
+    return true;
+  }
+  const Event* current = waiter(direction);
+  if (current != nullptr && current != this) {
+    error_ = EBUSY;
+    return true;
+  }
   const int error = Slots::here().watch(*slot_, direction);
   if (error != 0) return fail(direction, error);
-  if (current == nullptr) ++slot_state.waiting;
-  current = this;
+  claim(direction);
   // A descriptor that cannot be watched is ready: its job tries in its turn.
   if ((slot_->ready & bit(direction)) != 0) go_behind();
   return false;
 }
 
+// Whoever goes behind keeps its place at the slot: half of what it writes may
+// be out already.
 bool SlotEvent::not_done(Direction direction, ssize_t negated_error) noexcept {
   if (negated_error == kGoBehind) {
+    claim(direction);
     go_behind();
     return false;
   }
@@ -217,7 +237,7 @@ bool SlotEvent::not_done(Direction direction, ssize_t negated_error) noexcept {
 
 bool SlotEvent::fail(Direction direction, int error) noexcept {
   error_ = error;
-  undo_claim(direction);
+  let_go(direction);
   return true;
 }
 

@@ -99,10 +99,10 @@ struct Slot {
 };
 static_assert(sizeof(Slot) == 64);
 
-/// What operations ask most often, kept where one instruction reaches it.
+/// The loop that new waits register with, where one instruction reaches it.
 struct SlotState {
-  std::uint8_t home = 0;  // the loop that new waits register with
-  int waiting = 0;        // descriptors that jobs wait for, both directions
+  std::uint8_t home = 0;
+  int* waiting = nullptr;  // that loop's count of claims
 };
 inline constinit thread_local SlotState slot_state;
 
@@ -166,9 +166,11 @@ class Slots {
     return chunks_[index / kChunk][index % kChunk];
   }
 
-  /// Descriptors that jobs wait for now. With none, no descriptor can wake
-  /// this thread's jobs.
-  int waiting() const noexcept { return slot_state.waiting; }
+  /// Claims that jobs of the loop that runs hold now. With none, no
+  /// descriptor can wake them.
+  int waiting() const noexcept {
+    return slot_state.waiting == nullptr ? 0 : *slot_state.waiting;
+  }
 
   /// Slots in use; for tests and statistics.
   std::size_t in_use() const noexcept { return in_use_; }
@@ -182,6 +184,7 @@ class Slots {
   Slot& take();
   void put_back(Slot& slot) noexcept;
   void unwatch(Slot& slot) noexcept;
+  bool is_borrowed(int fd) const noexcept;
 
   // Chunks never move or shrink. A free slot names the next free one in its
   // sent_bytes, so giving one back cannot fail.
@@ -237,10 +240,24 @@ Descriptor adopt(Fd fd);
 
 /// What the events on descriptors share: a slot, and one try of a system
 /// call after the other until it succeeds or would block.
+///
+/// The event remembers the slot's generation, in word_: between co_await and
+/// the first attempt it stands in no queue, and the slot may meanwhile be
+/// closed and used again for another descriptor.
 class SlotEvent : public Event {
  protected:
   /// `slot` may be null: the operation then fails with EBADF.
-  explicit SlotEvent(Slot* slot) noexcept : slot_(slot) {}
+  explicit SlotEvent(Slot* slot) noexcept { use(slot); }
+  SlotEvent(SlotEvent&& other) noexcept
+      : Event(std::move(other)), slot_(other.slot_) {
+    word_ = other.word_;
+  }
+  ~SlotEvent() = default;
+
+  void use(Slot* slot) noexcept {
+    slot_ = slot;
+    if (slot != nullptr) word_ = slot->generation;
+  }
 
   /// What an operation returns that has used up its job's budget before it
   /// was done. No error number is so large.
@@ -255,16 +272,16 @@ class SlotEvent : public Event {
                                  : wait_for_edge<kDirection>();
   }
 
-  /// The condition of drive().
-  /// Returns: true if the operation may succeed and nobody else waits to do
-  /// the same.
+  /// The condition of drive(): the operation may succeed, and nobody else
+  /// waits to do the same.
   template <Direction kDirection>
   bool may_try() const noexcept {
     return slot_ != nullptr && (slot_->ready & bit(kDirection)) != 0 &&
+           slot_->generation == word_ &&
            (waiter(kDirection) == nullptr || waiter(kDirection) == this);
   }
 
-  /// One half: tries, and draws the conclusion.
+  /// One half of drive(): tries, and draws the conclusion.
   template <Direction kDirection, class Operation>
   bool conclude(Operation operation) noexcept {
     const ssize_t done = operation(slot_->fd);
@@ -280,23 +297,23 @@ class SlotEvent : public Event {
   bool wait_for_edge() noexcept {
     const bool prepared =
         slot_ != nullptr && (slot_->watched & bit(kDirection)) != 0 &&
-        slot_->home == slot_state.home && waiter(kDirection) == nullptr;
+        slot_->generation == word_ && slot_->home == slot_state.home &&
+        waiter(kDirection) == nullptr;
     if (!prepared) [[unlikely]]
       return prepare_wait(kDirection);
-    waiter(kDirection) = this;
-    ++slot_state.waiting;
+    claim(kDirection);
     return false;
   }
 
   /// Leaves the slot, if this event waits for it.
   void undo_claim(Direction direction) noexcept {
-    if (slot_ != nullptr) let_go(direction);
+    if (slot_ != nullptr && waiter(direction) == this) let_go(direction);
   }
 
   /// Throws what error_ says of `call` on `object`; EBUSY is Misuse.
   [[noreturn]] void raise(const char* call, const std::string& object) const;
 
-  Slot* slot_;  // kept alive by its owner, or because this event waits
+  Slot* slot_ = nullptr;  // slots never move, so this never dangles
 
  private:
   static constexpr std::uint8_t bit(Direction direction) noexcept {
@@ -307,10 +324,15 @@ class SlotEvent : public Event {
     return direction == Direction::kRead ? slot_->reader : slot_->writer;
   }
 
+  void claim(Direction direction) noexcept {
+    if (waiter(direction) == nullptr) ++*slot_state.waiting;
+    waiter(direction) = this;
+  }
+
   void let_go(Direction direction) noexcept {
     if (waiter(direction) == this) {
       waiter(direction) = nullptr;
-      --slot_state.waiting;
+      --*slot_state.waiting;
     }
     if (slot_->borrowed()) [[unlikely]]
       Slots::here().retire(*slot_);

@@ -35,10 +35,13 @@ class Within final : public Event {
       stop_timer();
       return true;
     }
-    if (!armed_) return !arm();
-    if (timer_.active()) return false;
-    expire();
-    return true;
+    if (!armed_) arm();
+    // An event that merely lets others go first is attempted again before
+    // the limit counts.
+    const bool goes_behind = job()->step == Step::kReady;
+    if (goes_behind || !is_over()) return false;
+    undo_part(event_);
+    return expired_ = true;
   }
 
   void undo() noexcept override {
@@ -71,24 +74,15 @@ class Within final : public Event {
   }
 
  private:
-  /// Starts the timer. Returns: false if the wait is over at once.
-  bool arm() noexcept {
+  void arm() noexcept {
     armed_ = true;
+    if (limit_ <= Duration::zero()) return;
     Loop& loop = loop_of(*job());
-    if (limit_ <= Duration::zero()) {
-      expire();
-    } else if (!loop.timers().start(timer_, after(loop.now(), limit_),
-                                    *job())) {
-      expire();
-      error_ = ENOMEM;
-    }
-    return !expired_;
+    const TimePoint end = after(loop.now(), limit_);
+    if (!loop.timers().start(timer_, end, *job())) error_ = ENOMEM;
   }
 
-  void expire() noexcept {
-    undo_part(event_);
-    expired_ = true;
-  }
+  bool is_over() const noexcept { return !timer_.active(); }
 
   void stop_timer() noexcept {
     if (timer_.active()) loop_of(*job()).timers().stop(timer_);

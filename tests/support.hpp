@@ -406,6 +406,21 @@ class Thread {
   std::thread thread_;
 };
 
+/// Runs `body()` in a fresh thread and waits for it; what it throws is thrown
+/// on. For a test that would spoil what belongs to a thread if it failed.
+template <class F>
+void in_a_thread(F body) {
+  std::exception_ptr error;
+  Thread([&] {
+    try {
+      body();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }).join();
+  if (error) std::rethrow_exception(error);
+}
+
 /// How a child process ended.
 struct ChildEnd {
   int status = 0;      // exit status, -1 if a signal ended it

@@ -1,0 +1,221 @@
+// sys_test.cpp - the seam: who answers system calls, and what the kernel says.
+// SPDX-License-Identifier: MIT
+#include "../runtime/sys.hpp"
+
+#include <netinet/in.h>
+#include <poll.h>
+
+#include <thread>
+
+#include "catch.hpp"
+#include "support.hpp"
+
+using namespace violet;
+using namespace support;
+
+namespace {
+
+bool is_nonblocking(int fd) {
+  return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+}
+bool is_cloexec(int fd) {
+  return (::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0;
+}
+
+/// A listener on a free port of the loopback, made through the seam.
+struct Listening {
+  Fd fd{sys::calls->socket(AF_INET, SOCK_STREAM, 0)};
+  sockaddr_in name{};
+
+  Listening() {
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(sys::calls->bind(fd.get(), address(), sizeof name) == 0);
+    REQUIRE(sys::calls->listen(fd.get(), 8) == 0);
+    unsigned size = sizeof name;
+    REQUIRE(sys::calls->getsockname(fd.get(), address(), &size) == 0);
+  }
+  sockaddr* address() { return reinterpret_cast<sockaddr*>(&name); }
+};
+
+/// Answers reads from a script, in its order; then with the end of file.
+class Scripted : public sys::Calls {
+ public:
+  explicit Scripted(std::vector<ssize_t> answers)
+      : answers_(std::move(answers)) {}
+  ssize_t read(int, void*, std::size_t) noexcept override {
+    ++reads;
+    if (next_ == answers_.size()) return 0;
+    return answers_[next_++];
+  }
+  int reads = 0;
+
+ private:
+  std::vector<ssize_t> answers_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("sys: at rest the kernel answers", "[sys]") {
+  if (MaybeShortIo::wanted()) return;
+  CHECK(sys::calls == &sys::kernel);
+  CHECK_FALSE(sys::calls->shortens());
+}
+
+TEST_CASE("sys: failures are negated error numbers, whatever errno says",
+          "[sys]") {
+  char byte = 0;
+  errno = 0;
+  CHECK(sys::calls->read(-1, &byte, 1) == -EBADF);
+  CHECK(sys::calls->write(-1, &byte, 1) == -EBADF);
+  CHECK(sys::calls->recv(-1, &byte, 1, 0) == -EBADF);
+  CHECK(sys::calls->send(-1, &byte, 1, 0) == -EBADF);
+  CHECK(sys::calls->close(-1) == -EBADF);
+  CHECK(sys::calls->get_flags(-1) == -EBADF);
+  CHECK(sys::calls->set_flags(-1, 0) == -EBADF);
+  CHECK(sys::calls->file_type(-1) == -EBADF);
+  CHECK(sys::calls->socket(-1, SOCK_STREAM, 0) == -EAFNOSUPPORT);
+  CHECK(sys::calls->accept(-1, nullptr, nullptr) == -EBADF);
+  CHECK(sys::calls->listen(-1, 1) == -EBADF);
+  CHECK(sys::calls->shutdown(-1, SHUT_RD) == -EBADF);
+  CHECK(sys::calls->unlink("/nonexistent/violet") == -ENOENT);
+}
+
+TEST_CASE("sys: a transfer gives its count, and EAGAIN when it would block",
+          "[sys]") {
+  Pair pipe = make_pipe();
+  char buffer[8];
+  CHECK(sys::calls->read(pipe[0].get(), buffer, sizeof buffer) == -EAGAIN);
+  CHECK(sys::calls->write(pipe[1].get(), "abc", 3) == 3);
+  CHECK(sys::calls->read(pipe[0].get(), buffer, sizeof buffer) == 3);
+  CHECK(std::string_view(buffer, 3) == "abc");
+}
+
+TEST_CASE("sys: sockets are non-blocking and close-on-exec from birth",
+          "[sys]") {
+  Listening listening;
+  CHECK(is_nonblocking(listening.fd.get()));
+  CHECK(is_cloexec(listening.fd.get()));
+
+  CHECK(sys::calls->accept(listening.fd.get(), nullptr, nullptr) == -EAGAIN);
+  const Fd client(sys::calls->socket(AF_INET, SOCK_STREAM, 0));
+  const int connected = sys::calls->connect(client.get(), listening.address(),
+                                            sizeof listening.name);
+  CHECK((connected == 0 || connected == -EINPROGRESS));
+  pollfd arrived{listening.fd.get(), POLLIN, 0};
+  REQUIRE(sys::calls->poll(&arrived, 1, 5000) == 1);
+  const Fd server(sys::calls->accept(listening.fd.get(), nullptr, nullptr));
+  REQUIRE(server);
+  CHECK(is_nonblocking(server.get()));
+  CHECK(is_cloexec(server.get()));
+
+  sockaddr_in peer{};
+  unsigned size = sizeof peer;
+  CHECK(sys::calls->getpeername(
+            client.get(), reinterpret_cast<sockaddr*>(&peer), &size) == 0);
+  CHECK(peer.sin_port == listening.name.sin_port);
+}
+
+TEST_CASE("sys: send to a peer that has gone is an error, not a signal",
+          "[sys]") {
+  Pair pair = make_socketpair();
+  pair[1].reset();
+  const ChildEnd end = in_child([&] {
+    ::signal(SIGPIPE, SIG_DFL);
+    const ssize_t sent = sys::calls->send(pair[0].get(), "x", 1, 0);
+    ::_exit(sent == -EPIPE ? 7 : 8);
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.status == 7);
+}
+
+TEST_CASE("sys: file_type tells pipes, sockets, files and others apart",
+          "[sys]") {
+  Pair pipe = make_pipe();
+  Pair pair = make_socketpair();
+  const Fd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  const Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  CHECK(sys::calls->file_type(pipe[0].get()) == S_IFIFO);
+  CHECK(sys::calls->file_type(pair[0].get()) == S_IFSOCK);
+  CHECK(sys::calls->file_type(file.get()) == S_IFREG);
+  CHECK(sys::calls->file_type(null.get()) == S_IFCHR);
+}
+
+TEST_CASE("sys: whoever is installed answers, until its scope ends", "[sys]") {
+  char byte = 0;
+  Scripted scripted({5});
+  {
+    const ScopedCalls guard(scripted);
+    CHECK(sys::calls->read(-1, &byte, 1) == 5);
+  }
+  CHECK(sys::calls->read(-1, &byte, 1) == -EBADF);
+  CHECK(scripted.reads == 1);
+}
+
+TEST_CASE("sys: what is installed answers in its own thread only",
+          "[sys][threads]") {
+  Scripted scripted({5, 6});
+  const ScopedCalls guard(scripted);
+  ssize_t elsewhere = 0;
+  Thread([&] {
+    char byte = 0;
+    elsewhere = sys::calls->read(-1, &byte, 1);
+  }).join();
+  CHECK(elsewhere == -EBADF);
+  CHECK(scripted.reads == 0);
+}
+
+TEST_CASE("sys: uninterrupted repeats a call only for EINTR", "[sys]") {
+  const auto call = [] { return sys::calls->read(-1, nullptr, 0); };
+  Scripted scripted({-EINTR, -EINTR, 4, -EINTR, -EAGAIN});
+  const ScopedCalls guard(scripted);
+  CHECK(sys::uninterrupted(call) == 4);
+  CHECK(scripted.reads == 3);
+  CHECK(sys::uninterrupted(call) == -EAGAIN);
+  CHECK(scripted.reads == 5);
+  CHECK(sys::uninterrupted(call) == 0);
+}
+
+TEST_CASE("sys: ShortCalls cuts streams, spares datagrams, and interrupts",
+          "[sys]") {
+  ShortCalls calls;
+  const ScopedCalls guard(calls);
+  CHECK(sys::calls->shortens());
+
+  Pair pipe = make_pipe();
+  CHECK(sys::calls->write(pipe[1].get(), "abc", 3) == 1);
+  CHECK(sys::calls->write(pipe[1].get(), "bc", 2) == -EINTR);
+  CHECK(sys::calls->write(pipe[1].get(), "bc", 2) == 1);
+  char buffer[8];
+  CHECK(sys::calls->read(pipe[0].get(), buffer, sizeof buffer) == -EINTR);
+  CHECK(sys::calls->read(pipe[0].get(), buffer, sizeof buffer) == 1);
+
+  Pair pair = make_socketpair(SOCK_DGRAM);
+  CHECK(sys::calls->send(pair[0].get(), "abc", 3, 0) == -EINTR);
+  CHECK(sys::calls->send(pair[0].get(), "abc", 3, 0) == 3);
+  CHECK(sys::calls->recv(pair[1].get(), buffer, sizeof buffer, 0) == -EINTR);
+  CHECK(sys::calls->recv(pair[1].get(), buffer, sizeof buffer, 0) == 3);
+}
+
+TEST_CASE("sys: a read goes on through short counts and interruptions",
+          "[sys]") {
+  ShortCalls calls;
+  const ScopedCalls guard(calls);
+  Pair pipe = make_pipe();
+  const Descriptor reader = adopt(std::move(pipe[0]));
+  const Descriptor writer = adopt(std::move(pipe[1]));
+  std::string got;
+  const auto body = [&]() -> Task<> {
+    const std::size_t written = co_await write(writer, "Hello, world");
+    CHECK(written == 12);
+    char buffer[64];
+    while (got.size() < 12) {
+      const std::size_t count = co_await read(reader, buffer);
+      CHECK(count == 1);
+      got.append(buffer, count);
+    }
+  };
+  in_virtual_time(body);
+  CHECK(got == "Hello, world");
+}

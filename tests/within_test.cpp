@@ -1,0 +1,334 @@
+// within_test.cpp - limits of time around events.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <unistd.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "../runtime/events.hpp"
+#include "../runtime/within.hpp"
+#include "script.hpp"
+
+namespace {
+
+using namespace script;
+
+/// Runs a body in a world of its own and checks that nothing is left.
+/// Returns: the virtual time that passed.
+template <class Body>
+Duration play(Body body, std::uint8_t budget = 32) {
+  const Footprint before;
+  Duration elapsed{};
+  {
+    World world(budget);
+    world.run(body());
+    elapsed = world.elapsed();
+    CHECK_FALSE(world.time.hung);
+    CHECK(world.loop.timers().empty());
+  }
+  CHECK(Footprint() == before);
+  return elapsed;
+}
+
+Task<int> value_after(Duration duration, int value) {
+  co_await violet::sleep(duration);
+  co_return value;
+}
+
+}  // namespace
+
+TEST_CASE("within: it yields an optional, and bool for what yields nothing",
+          "[within]") {
+  Job<int> job;
+  using Joined = decltype(within(1s, join(job)).result());
+  using Slept = decltype(within(1s, violet::sleep(1s)).result());
+  STATIC_REQUIRE(std::is_same_v<Joined, std::optional<int>>);
+  STATIC_REQUIRE(std::is_same_v<Slept, bool>);
+}
+
+TEST_CASE("within: an expired limit ends the wait and nothing else",
+          "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const bool done = co_await within(1s, violet::sleep(5s));
+    CHECK_FALSE(done);
+    co_await violet::sleep(1s);
+  });
+  CHECK(elapsed == 2s);
+}
+
+TEST_CASE("within: a limit longer than the work leaves no timer", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const bool done = co_await within(1h, violet::sleep(1s));
+    CHECK(done);
+    CHECK(Loop::current().timers().empty());
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: what is possible at once needs no timer", "[within]") {
+  play([]() -> Task<> {
+    Job<int> job = spawn(value_after, 0s, 4);
+    co_await wait(job);
+    const std::optional<int> value = co_await within(1h, join(job));
+    CHECK(value == 4);
+    CHECK(Loop::current().timers().empty());
+  });
+}
+
+TEST_CASE("within: a limit of zero takes what is possible at once",
+          "[within]") {
+  const MaybeShortIo io;
+  const Duration elapsed = play([]() -> Task<> {
+    const Pair pipe = make_pipe();
+    char buffer[8];
+    const auto none = co_await within(0s, read(pipe[0].get(), buffer));
+    CHECK_FALSE(none);
+    support::put(pipe[1].get(), "x");
+    const auto one = co_await within(0s, read(pipe[0].get(), buffer));
+    CHECK(one == 1u);
+    const bool slept = co_await within(0s, violet::sleep(1s));
+    CHECK_FALSE(slept);
+    const bool earlier = co_await within(-1h, violet::sleep(1s));
+    CHECK_FALSE(earlier);
+  });
+  CHECK(elapsed == 0s);
+}
+
+TEST_CASE("within: a limit of zero around a mere yield", "[within]") {
+  const auto end = in_child([] {
+    ::alarm(5);
+    int steps = 0;
+    play([&]() -> Task<> {
+      const bool done = co_await within(0s, violet::sleep(0s));
+      (void)done;
+      for (int i = 0; i < 10; ++i) {
+        ++steps;
+        co_await yield_now();
+      }
+    });
+    if (steps != 10) std::abort();
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.status == 0);
+  CHECK(end.errors == "");
+}
+
+TEST_CASE("within: a limit that expires while a write gives others a turn",
+          "[within]") {
+  // The writer has used up its budget in the very step in which its limit
+  // has passed: it stands in the ready queue and is over all the same.
+  const auto end = in_child([] {
+    ::alarm(5);
+    World world(0);
+    support::ShortCalls calls;
+    const support::ScopedCalls installed(calls);
+    const Pair pipe = make_pipe();
+    bool wrote = true;
+    const auto other = [&]() -> Task<> {
+      co_await yield_now();
+      world.time.advance(2s);
+    };
+    const auto root = [&]() -> Task<> {
+      spawn(other);
+      const std::string text(1000, 'w');
+      const auto count = co_await within(1s, write(pipe[1].get(), text));
+      wrote = count.has_value();
+      for (int i = 0; i < 10; ++i) co_await yield_now();
+      co_await violet::sleep(1s);
+    };
+    world.run(root());
+    if (wrote) std::abort();
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.status == 0);
+  CHECK(end.errors == "");
+}
+
+TEST_CASE("within: around a join, the job goes on when time is up",
+          "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Job<int> job = spawn(value_after, 3s, 5);
+    const std::optional<int> early = co_await within(1s, join(job));
+    CHECK_FALSE(early);
+    CHECK_FALSE(job.ended());
+    const std::optional<int> late = co_await within(1h, join(job));
+    CHECK(late == 5);
+  });
+  CHECK(elapsed == 3s);
+}
+
+TEST_CASE("within: around a read, no byte is lost when time is up",
+          "[within]") {
+  const MaybeShortIo io;
+  play([]() -> Task<> {
+    const Pair pipe = make_pipe();
+    const auto writer = [&]() -> Task<> {
+      co_await violet::sleep(2s);
+      const std::size_t count = co_await write(pipe[1].get(), "late");
+      CHECK(count == 4);
+    };
+    spawn(writer);
+    char buffer[8];
+    const auto early = co_await within(1s, read(pipe[0].get(), buffer));
+    CHECK_FALSE(early);
+    CHECK(slot_state.waiting == 0);
+    std::string got;
+    while (got.size() < 4) {
+      const auto late = co_await within(1h, read(pipe[0].get(), buffer));
+      REQUIRE(late);
+      got.append(buffer, *late);
+    }
+    CHECK(got == "late");
+  });
+}
+
+TEST_CASE("within: what completed by then wins over the expired limit",
+          "[within]") {
+  const MaybeShortIo io;
+  World world;
+  const auto root = [&]() -> Task<> {
+    const Pair pipe = make_pipe();
+    const auto writer = [&]() -> Task<> {
+      support::put(pipe[1].get(), "x");
+      world.time.advance(2s);
+      co_return;
+    };
+    spawn(writer);
+    char buffer[8];
+    const auto count = co_await within(1s, read(pipe[0].get(), buffer));
+    CHECK(count == 1u);
+  };
+  world.run(root());
+  CHECK(world.elapsed() == 2s);
+}
+
+TEST_CASE("within: a join that completes in the same turn wins", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Job<int> job = spawn(value_after, 1s, 6);
+    co_await yield_now();
+    const std::optional<int> value = co_await within(1s, join(job));
+    CHECK(value == 6);
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: a sleep as long as its limit completes", "[within]") {
+  play([]() -> Task<> {
+    const bool done = co_await within(1s, violet::sleep(1s));
+    CHECK(done);
+  });
+}
+
+TEST_CASE("within: of nested limits the inner one expires first", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const std::optional<bool> done =
+        co_await within(2s, within(1s, violet::sleep(5s)));
+    CHECK(done == false);
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: of nested limits the outer one expires first", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const std::optional<bool> done =
+        co_await within(1s, within(2s, violet::sleep(5s)));
+    CHECK_FALSE(done);
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: of nested limits neither expires", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const std::optional<bool> done =
+        co_await within(2s, within(3s, violet::sleep(1s)));
+    CHECK(done == true);
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: an error passes through", "[within]") {
+  play([]() -> Task<> {
+    const auto failing = []() -> Task<int> {
+      co_await violet::sleep(1s);
+      throw std::out_of_range("through");
+      co_return 1;
+    };
+    Job<int> job = spawn(failing);
+    std::string text;
+    try {
+      const std::optional<int> value = co_await within(1h, join(job));
+      CHECK_FALSE(value);
+    } catch (const std::out_of_range& e) {
+      text = e.what();
+    }
+    CHECK(text == "through");
+    CHECK(Loop::current().timers().empty());
+  });
+}
+
+TEST_CASE("within: the error_code is untouched when the limit expires",
+          "[within]") {
+  const MaybeShortIo io;
+  play([]() -> Task<> {
+    const Pair pipe = make_pipe();
+    char buffer[8];
+    const std::error_code before = std::make_error_code(std::errc::io_error);
+    std::error_code code = before;
+    const auto none = co_await within(1s, read(pipe[0].get(), buffer, code));
+    CHECK_FALSE(none);
+    CHECK(code == before);
+    support::put(pipe[1].get(), "x");
+    const auto one = co_await within(1s, read(pipe[0].get(), buffer, code));
+    CHECK(one == 1u);
+    CHECK_FALSE(code);
+  });
+}
+
+TEST_CASE("within: a kill undoes both the event and its timer", "[within]") {
+  play([]() -> Task<> {
+    const Pair pipe = make_pipe();
+    const auto body = [&]() -> Task<> {
+      const auto done =
+          co_await within(1h, within(2h, readable(pipe[0].get())));
+      CHECK_FALSE(done);
+    };
+    const Job<> job = spawn(body);
+    co_await yield_now();
+    CHECK(Loop::current().timers().size() == 2);
+    CHECK(slot_state.waiting == 1);
+    CHECK(job.kill());
+    CHECK(Loop::current().timers().empty());
+    CHECK(slot_state.waiting == 0);
+  });
+}
+
+TEST_CASE("within: with a budget of 0 it is the same", "[within]") {
+  play(
+      []() -> Task<> {
+        const bool done = co_await within(1h, violet::sleep(1s));
+        CHECK(done);
+        const bool late = co_await within(1s, violet::sleep(1h));
+        CHECK_FALSE(late);
+        const Job<> job = spawn([]() -> Task<> {
+          const bool never = co_await within(1s, violet::sleep(1h));
+          CHECK_FALSE(never);
+        });
+        co_await yield_now();
+        CHECK(job.kill());
+      },
+      0);
+}
+
+TEST_CASE("within: a limit of a hundred years does not overflow", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const bool done = co_await within(24h * 365 * 100, violet::sleep(1s));
+    CHECK(done);
+    const bool again = co_await within(Duration::max(), violet::sleep(1s));
+    CHECK(again);
+  });
+  CHECK(elapsed == 2s);
+}
