@@ -44,8 +44,10 @@ Q     := $(if $(strip $(V)),,@)
 SAN_  := $(if $(strip $(SAN)),-fsanitize=$(strip $(SAN)) \
          -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 BASE   = -std=c++20 -pthread $(SAN_) $(CPPFLAGS) $(CXXFLAGS)
-FLAGS  = $(OPT) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
-LINK   = $(CXX) -pthread $(SAN_) $(LDFLAGS)
+SMALL  = -ffunction-sections -fdata-sections
+# Sections of their own, so that the linker leaves out what is not used.
+FLAGS  = $(OPT) $(SMALL) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
+LINK   = $(CXX) -pthread -Wl,--gc-sections $(SAN_) $(LDFLAGS)
 
 # The files of a folder, as its ORDER lists them.
 order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \

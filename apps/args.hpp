@@ -19,7 +19,8 @@
 #include <utility>
 #include <vector>
 
-/// The options of one program.
+/// The options of one program. Its functions run once, so they are compiled
+/// for size.
 class Args {
  public:
   /// `name` as it is called, `summary` in one line. Lifetime: literals.
@@ -27,8 +28,8 @@ class Args {
       : name_(name), summary_(summary) {}
 
   /// `--flag WORD`, any text.
-  void text(const char* flag, const char* word, const char* help,
-            std::string& value) {
+  [[gnu::cold]] void text(const char* flag, const char* word, const char* help,
+                          std::string& value) {
     add<std::string>(flag, word, help, value, [](std::string_view given) {
       return std::pair(std::string(given), true);
     });
@@ -36,8 +37,8 @@ class Args {
 
   /// `--flag N`, a whole number between `least` and `most`.
   template <class Number>
-  void number(const char* flag, const char* help, Number& value,
-              std::uint64_t least, std::uint64_t most) {
+  [[gnu::cold]] void number(const char* flag, const char* help, Number& value,
+                            std::uint64_t least, std::uint64_t most) {
     add<Number>(flag, "N", help, value, [=](std::string_view given) {
       std::uint64_t parsed = 0;
       const bool good =
@@ -49,21 +50,21 @@ class Args {
   }
 
   /// `--flag TIME`: 500ms, 5s, 2m; a bare number is seconds.
-  void time(const char* flag, const char* help,
-            std::chrono::nanoseconds& value) {
+  [[gnu::cold]] void time(const char* flag, const char* help,
+                          std::chrono::nanoseconds& value) {
     add<std::chrono::nanoseconds>(flag, "TIME", help, value, parse_time);
     options_.back().expects = "a time such as 500ms, 5s or 2m";
   }
 
   /// `--flag`, given or not.
-  void flag(const char* flag, const char* help, bool& value) {
+  [[gnu::cold]] void flag(const char* flag, const char* help, bool& value) {
     add<bool>(flag, "", help, value,
               [](std::string_view) { return std::pair(true, true); });
   }
 
   /// Sets the values. Prints usage and exits 0 for --help; exits 2, after one
   /// line on stderr, for anything that is not right.
-  void parse(int argc, char** argv) const {
+  [[gnu::cold]] void parse(int argc, char** argv) const {
     for (int i = 1; i < argc; ++i) {
       const std::string_view argument = argv[i];
       if (argument == "--help" || argument == "-h") print_usage();
@@ -91,7 +92,7 @@ class Args {
   }
 
   /// Ends the program: "name: what; try --help" on stderr, exit code 2.
-  [[noreturn]] void refuse(const std::string& what) const {
+  [[noreturn, gnu::cold]] void refuse(const std::string& what) const {
     std::fprintf(stderr, "%s: %s; try --help\n", name_, what.c_str());
     std::exit(2);
   }
@@ -113,8 +114,8 @@ class Args {
   };
 
   template <class T, class Parse>
-  void add(const char* flag, const char* word, const char* help, T& value,
-           Parse parser) {
+  [[gnu::cold]] void add(const char* flag, const char* word, const char* help,
+                         T& value, Parse parser) {
     class Set final : public Setter {
      public:
       Set(T& target, Parse p) : target_(target), parse_(p) {}
@@ -138,7 +139,7 @@ class Args {
     return error == std::errc() && end == text.data() + text.size();
   }
 
-  static std::pair<std::chrono::nanoseconds, bool> parse_time(
+  [[gnu::cold]] static std::pair<std::chrono::nanoseconds, bool> parse_time(
       std::string_view text) {
     struct Unit {
       std::string_view name;
@@ -162,7 +163,8 @@ class Args {
     return {{}, false};
   }
 
-  const Option& find(std::string_view flag, std::string_view whole) const {
+  [[gnu::cold]] const Option& find(std::string_view flag,
+                                   std::string_view whole) const {
     for (const Option& option : options_) {
       if (flag == option.flag) return option;
     }
@@ -187,7 +189,8 @@ class Args {
 
   /// How many letters must change to turn one word into the other
   /// (Levenshtein).
-  static std::size_t edits(std::string_view a, std::string_view b) {
+  [[gnu::cold]] static std::size_t edits(std::string_view a,
+                                         std::string_view b) {
     std::vector<std::size_t> row(b.size() + 1);
     std::iota(row.begin(), row.end(), 0u);
     for (std::size_t i = 1; i <= a.size(); ++i) {
@@ -201,7 +204,7 @@ class Args {
     return row.back();
   }
 
-  [[noreturn]] void print_usage() const {
+  [[noreturn, gnu::cold]] void print_usage() const {
     std::printf("%s - %s\n\nusage: %s [options]\n\n", name_, summary_, name_);
     for (const Option& option : options_) {
       const std::string left = std::string(option.flag) + ' ' + option.word;

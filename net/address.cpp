@@ -18,7 +18,7 @@ namespace violet {
 namespace {
 
 [[noreturn]] void refuse(std::string_view host, const char* why) {
-  throw_system(EINVAL, "address '" + std::string(host) + "' (" + why + ')');
+  throw_system(EINVAL, concat({"address '", host, "' (", why, ")"}));
 }
 
 template <class Name>
@@ -27,7 +27,7 @@ Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
                        static_cast<unsigned>(size));
 }
 
-Address parse_unix(std::string_view host, std::string_view path) {
+[[gnu::cold]] Address parse_unix(std::string_view host, std::string_view path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.empty()) refuse(host, "a path must follow unix:");
@@ -38,7 +38,7 @@ Address parse_unix(std::string_view host, std::string_view path) {
   return as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
 }
 
-Address parse_ipv6(std::string_view host, std::uint16_t port) {
+[[gnu::cold]] Address parse_ipv6(std::string_view host, std::uint16_t port) {
   std::string text(host);
   if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
     text = text.substr(1, text.size() - 2);
@@ -59,8 +59,10 @@ Address parse_ipv6(std::string_view host, std::uint16_t port) {
 
 }  // namespace
 
-Address Address::parse(std::string_view host, std::uint16_t port) {
+[[gnu::cold]] Address Address::parse(std::string_view host,
+                                     std::uint16_t port) {
   constexpr std::string_view kUnix = "unix:";
+  if (host.find('\0') != host.npos) refuse(host, "it contains a NUL");
   if (host.substr(0, kUnix.size()) == kUnix) {
     return parse_unix(host, host.substr(kUnix.size()));
   }
@@ -98,33 +100,30 @@ void Address::set_port(std::uint16_t port) noexcept {
   reinterpret_cast<sockaddr_in*>(bytes_)->sin_port = htons(port);
 }
 
-std::string Address::text() const {
+[[gnu::cold]] std::string Address::text() const {
   char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1] = "";
   switch (family()) {
     case AF_INET: {
       const auto* name = reinterpret_cast<const sockaddr_in*>(bytes_);
       ::inet_ntop(AF_INET, &name->sin_addr, text, sizeof text);
-      return std::string(text) + ':' + std::to_string(port());
+      return concat({text, ":", std::to_string(port())});
     }
     case AF_INET6: {
       const auto* name = reinterpret_cast<const sockaddr_in6*>(bytes_);
       ::inet_ntop(AF_INET6, &name->sin6_addr, text, sizeof text);
-      std::string host = text;
-      if (name->sin6_scope_id != 0) {
-        char interface[IF_NAMESIZE];
-        if (::if_indextoname(name->sin6_scope_id, interface) != nullptr) {
-          host += std::string("%") + interface;
-        }
-      }
-      return '[' + host + "]:" + std::to_string(port());
+      char interface[IF_NAMESIZE] = "";
+      const bool scoped = name->sin6_scope_id != 0 &&
+                          ::if_indextoname(name->sin6_scope_id, interface);
+      return concat({"[", text, scoped ? "%" : "", interface,
+                     "]:", std::to_string(port())});
     }
     case AF_UNIX: {
       const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
       const std::size_t begin = offsetof(sockaddr_un, sun_path);
       if (size_ <= begin) return "unix:";
-      return std::string("unix:") +
-             std::string(name->sun_path,
-                         ::strnlen(name->sun_path, size_ - begin));
+      return concat(
+          {"unix:",
+           {name->sun_path, ::strnlen(name->sun_path, size_ - begin)}});
     }
     default: return "nowhere";
   }

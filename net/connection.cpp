@@ -163,7 +163,8 @@ bool BasicSendEvent<kAll>::send_now() noexcept {
 template <bool kAll>
 void BasicSendEvent<kAll>::describe(Description& out) const {
   describe_as(kAll ? "sendall" : "send", out);
-  out.text += ' ' + std::to_string(sent_) + '/' + std::to_string(data_.size());
+  out.text +=
+      concat({" ", std::to_string(sent_), "/", std::to_string(data_.size())});
 }
 
 template class BasicSendEvent<false>;
@@ -214,7 +215,7 @@ Connection ConnectEvent::value() noexcept {
 }
 
 Connection ConnectEvent::result() {
-  if (error_ != 0) throw_system(error_, "connect " + address_.text());
+  if (error_ != 0) throw_system(error_, concat({"connect ", address_.text()}));
   return Connection(std::move(descriptor_));
 }
 
@@ -228,8 +229,8 @@ void SocketEvent::throw_error(const char* call) const {
 void SocketEvent::describe_as(const char* call, Description& out) const {
   out.text = call;
   if (slot_ == nullptr) return;
-  out.text += " fd " + std::to_string(slot_->fd) + ' ' +
-              internal::noted_peer(*slot_).text();
+  out.text += concat({" fd ", std::to_string(slot_->fd), " ",
+                      internal::noted_peer(*slot_).text()});
 }
 
 Connection::Connection(Fd socket) {
@@ -246,7 +247,7 @@ void Connection::shutdown(Half half) const {
                   : half == Half::kSending ? SHUT_WR
                                            : SHUT_RDWR;
   const int result = sys::calls->shutdown(fd(), how);
-  if (result < 0) throw_system(-result, "shutdown " + peer().text());
+  if (result < 0) throw_system(-result, concat({"shutdown ", peer().text()}));
 }
 
 Address Connection::peer() const {

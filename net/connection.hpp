@@ -153,7 +153,9 @@ class RecvChunkEvent : public SocketEvent {
   void undo() noexcept override { undo_claim(Direction::kRead); }
   bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override { describe_as("recv", out); }
-  Chunk value() const noexcept { return Chunk(buffer_, word_); }
+  Chunk value() const noexcept {
+    return buffer_ == nullptr ? Chunk() : Chunk(buffer_, word_);
+  }
   Chunk result() const {
     if (error_ != 0) throw_error("recv");
     return value();
@@ -162,7 +164,7 @@ class RecvChunkEvent : public SocketEvent {
  private:
   bool receive_chunk() noexcept;
 
-  // Set only by the attempt that completes, and with it word_ to the size;
+  // Set only by the attempt that receives, and with it word_ to the size;
   // result() follows at once.
   char* buffer_ = nullptr;
 };
@@ -205,7 +207,7 @@ class ConnectEvent : public SocketEvent {
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kWrite); }
   void describe(Description& out) const override {
-    out.text = "connect " + address_.text();
+    out.text = concat({"connect ", address_.text()});
   }
   Connection value() noexcept;
   Connection result();

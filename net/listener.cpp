@@ -34,8 +34,8 @@ bool concerns_one_client(int error) noexcept {
 
 void complain_of(int error) noexcept {
   try {
-    complain("accept: " + std::system_category().message(error) +
-             "; clients wait until some connections are closed");
+    complain(concat({"accept: ", std::system_category().message(error),
+                     "; clients wait until some connections are closed"}));
   } catch (const std::bad_alloc&) {
     complain("accept: out of memory");
   }
@@ -108,7 +108,8 @@ void AcceptEvent::undo() noexcept {
 }
 
 void AcceptEvent::describe(Description& out) const {
-  out.text = "accept fd " + std::to_string(slot_ == nullptr ? -1 : slot_->fd);
+  const int fd = slot_ == nullptr ? -1 : slot_->fd;
+  out.text = concat({"accept fd ", std::to_string(fd)});
 }
 
 Connection AcceptEvent::result() {

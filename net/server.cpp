@@ -28,8 +28,8 @@ void ConnectionLimit::give_back() {
 }
 
 std::string ServerSummary::text() const {
-  return "stopped: " + std::to_string(served) + " served, " +
-         std::to_string(cut) + " cut";
+  return concat({"stopped: ", std::to_string(served), " served, ",
+                 std::to_string(cut), " cut"});
 }
 
 namespace internal {
@@ -80,7 +80,8 @@ void Handlers::failed(JobBlock& child) noexcept {
   if (options_.log != Log::kVerbose && is_the_peers_doing(ending.error)) {
     return;
   }
-  complain(peer_of_(child).text() + ": handler failed " + ending.text());
+  complain(
+      concat({peer_of_(child).text(), ": handler failed ", ending.text()}));
 }
 
 void Handlers::left() noexcept {
@@ -160,7 +161,8 @@ class Handlers::DrainedEvent final : public Event {
   }
   void undo() noexcept override { leave(handlers_.drained_, place_); }
   void describe(Description& out) const override {
-    out.text = "end of " + std::to_string(handlers_.size()) + " handlers";
+    out.text =
+        concat({"end of ", std::to_string(handlers_.size()), " handlers"});
   }
   void result() const noexcept {}
 
@@ -179,7 +181,7 @@ Task<> Handlers::drain() {
 
 void announce(const Address& address) {
   if (!in_program()) return;
-  print_line(std::string(program_name()) + ": listening on " + address.text());
+  print_line(concat({program_name(), ": listening on ", address.text()}));
 }
 
 }  // namespace internal

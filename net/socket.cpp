@@ -14,7 +14,7 @@ namespace violet {
 namespace {
 
 int checked(int result, const char* call, const Address& address) {
-  if (result < 0) throw_system(-result, call + (' ' + address.text()));
+  if (result < 0) throw_system(-result, concat({call, " ", address.text()}));
   return result;
 }
 
@@ -38,7 +38,7 @@ Fd listen_socket(const Address& address, ListenOptions options) {
 void set_option(int fd, int level, int option, int value, const char* name) {
   const int result =
       sys::calls->setsockopt(fd, level, option, &value, sizeof value);
-  if (result < 0) throw_system(-result, std::string("setsockopt ") + name);
+  if (result < 0) throw_system(-result, concat({"setsockopt ", name}));
 }
 
 void set_no_delay(int fd, int family) noexcept {

@@ -47,7 +47,7 @@ Description description_of(const JobBlock& job) {
 
 /// Follows who waits for whom from `start`. Returns: the jobs of the cycle
 /// that it leads into, empty if it leads into none.
-std::vector<const Stack*> cycle_from(const JobBlock& start) {
+[[gnu::cold]] std::vector<const Stack*> cycle_from(const JobBlock& start) {
   std::vector<const Stack*> path;
   const Stack* job = &start;
   while (job != nullptr) {
@@ -62,7 +62,8 @@ std::vector<const Stack*> cycle_from(const JobBlock& start) {
 }
 
 std::string number(const Stack& job) {
-  return '#' + std::to_string(static_cast<const JobBlock&>(job).id());
+  const auto& block = static_cast<const JobBlock&>(job);
+  return concat({"#", std::to_string(block.id())});
 }
 
 }  // namespace
@@ -80,42 +81,44 @@ void Loop::each_job(Visit visit) const {
   }
 }
 
-std::string Loop::describe(const JobBlock& job) const {
+[[gnu::cold]] std::string Loop::describe(const JobBlock& job) const {
   const auto seconds = [this](std::uint32_t since) {
     char text[32];
     const double ticks = this->ticks(poller_.now()) - since;
     std::snprintf(text, sizeof text, "%.1f s", ticks * double{1 << 24} / 1e9);
     return std::string(text);
   };
-  std::string text = number(job) + ' ' + name_of(job) + ": " + state_of(job);
+  std::string text =
+      concat({number(job), " ", name_of(job), ": ", state_of(job)});
   const Description waits_for = description_of(job);
   if (!waits_for.text.empty()) {
-    text += " for " + waits_for.text + ", " + seconds(job.parked_ticks_);
+    text += concat({" for ", waits_for.text, ", ", seconds(job.parked_ticks_)});
   }
-  text += "; age " + seconds(job.born_ticks_);
+  text += concat({"; age ", seconds(job.born_ticks_)});
   if (job.spawned_at().line() != 0) {
-    text += ", spawned at " + text_of(job.spawned_at());
+    text += concat({", spawned at ", text_of(job.spawned_at())});
   }
   text += '\n';
   for (const Frame* frame = job.top; frame != nullptr; frame = frame->caller) {
     if (frame->line == Line()) continue;
-    text += "    " + function_of(frame->where()) + " at " +
-            text_of(frame->where()) + '\n';
+    text += concat({"    ", function_of(frame->where()), " at ",
+                    text_of(frame->where()), "\n"});
   }
   return text;
 }
 
-std::string Loop::dump() const {
+[[gnu::cold]] std::string Loop::dump() const {
   std::string jobs;
   std::size_t count = 0;
   each_job([&](const JobBlock& job) {
     jobs += describe(job);
     ++count;
   });
-  return std::to_string(count) + (count == 1 ? " job\n" : " jobs\n") + jobs;
+  return concat(
+      {std::to_string(count), count == 1 ? " job\n" : " jobs\n", jobs});
 }
 
-std::string Loop::deadlock_text() const {
+[[gnu::cold]] std::string Loop::deadlock_text() const {
   std::string text = "deadlock: every job waits and nothing can wake one\n";
   std::vector<const Stack*> cycle;
   each_job([&](const JobBlock& job) {
@@ -124,7 +127,9 @@ std::string Loop::deadlock_text() const {
   });
   if (cycle.empty()) return text;
   text += "cycle: ";
-  for (const Stack* job : cycle) text += number(*job) + " waits for ";
+  for (const Stack* job : cycle) {
+    text += concat({number(*job), " waits for "});
+  }
   return text + number(*cycle.front());
 }
 

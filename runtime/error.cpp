@@ -11,6 +11,12 @@
 
 namespace violet {
 
+std::string concat(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  for (const std::string_view part : parts) text.append(part);
+  return text;
+}
+
 void throw_system(int error, const std::string& what) {
   if (error == ENOMEM) throw std::bad_alloc();
   throw std::system_error(error, std::system_category(), what);
@@ -46,9 +52,7 @@ void write_to_stderr(std::string_view text) noexcept {
 
 void complain(std::string_view sentence) noexcept {
   try {
-    std::string line = program_name();
-    line.append(": ").append(sentence).push_back('\n');
-    write_to_stderr(line);
+    write_to_stderr(concat({program_name(), ": ", sentence, "\n"}));
   } catch (const std::bad_alloc&) {
     // The sentence alone is better than silence.
     write_to_stderr(sentence);
@@ -57,7 +61,7 @@ void complain(std::string_view sentence) noexcept {
 
 void fatal(std::string_view sentence, std::source_location where) noexcept {
   complain(sentence);
-  if (where.line() != 0) complain("  near " + text_of(where));
+  if (where.line() != 0) complain(concat({"  near ", text_of(where)}));
   std::abort();
 }
 
@@ -65,7 +69,7 @@ std::string text_of(std::source_location where) {
   if (where.line() == 0) return "?";
   std::string_view file = where.file_name();
   file.remove_prefix(file.rfind('/') + 1);
-  return std::string(file) + ':' + std::to_string(where.line());
+  return concat({file, ":", std::to_string(where.line())});
 }
 
 // g++ 12 calls the body of a coroutine "void f(f(int)::_Z1fi.Frame*)", other

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <exception>
+#include <initializer_list>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -42,6 +43,10 @@ class Killed : public std::runtime_error {
 /// Throws std::system_error "what: text of error"; `error` is an error number
 /// (positive). Out of memory is thrown as std::bad_alloc.
 [[noreturn]] void throw_system(int error, const std::string& what);
+
+/// One string of many parts. Texts are made where something has gone wrong or
+/// someone looks; there, small code counts for more than speed.
+std::string concat(std::initializer_list<std::string_view> parts);
 
 /// Writes "<program>: <sentence>" and a line end to stderr, in one write. The
 /// program is "violet" until it is named.

@@ -195,7 +195,7 @@ class DescriptorEvent : public SlotEvent {
   /// True unless it is open for the other direction only (fcntl(2)).
   bool allows(int access) const noexcept;
 
-  std::string name() const { return "fd " + std::to_string(fd_); }
+  std::string name() const { return concat({"fd ", std::to_string(fd_)}); }
 
   int fd_;
 };
@@ -208,7 +208,7 @@ class ReadableEvent final : public DescriptorEvent {
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kRead); }
   void describe(Description& out) const override {
-    out.text = "readable " + name();
+    out.text = concat({"readable ", name()});
   }
   void result() const {
     if (error_ != 0) raise("readable", name());
@@ -223,7 +223,7 @@ class WritableEvent final : public DescriptorEvent {
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kWrite); }
   void describe(Description& out) const override {
-    out.text = "writable " + name();
+    out.text = concat({"writable ", name()});
   }
   void result() const {
     if (error_ != 0) raise("writable", name());
@@ -259,7 +259,7 @@ class ReadEvent : public DescriptorEvent {
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kRead); }
   void describe(Description& out) const override {
-    out.text = "read " + name();
+    out.text = concat({"read ", name()});
   }
   int error() const noexcept { return error_; }
   std::size_t value() const noexcept { return got_; }

@@ -5,23 +5,19 @@
 namespace violet {
 
 std::string Ending::text() const {
-  std::string text;
-  if (error) {
-    text = "at " + text_of(where) + ": " + text_of(error);
-    return text;
-  }
-  text = "killed";
-  if (killer != 0) text += " by #" + std::to_string(killer);
-  if (where.line() != 0) text += " at " + text_of(where);
-  if (!reason.empty()) text += ": " + reason;
-  return text;
+  if (error) return concat({"at ", text_of(where), ": ", text_of(error)});
+  const bool placed = where.line() != 0;
+  return concat({"killed", killer == 0 ? "" : " by #",
+                 killer == 0 ? "" : std::to_string(killer),
+                 placed ? " at " : "", placed ? text_of(where) : "",
+                 reason.empty() ? "" : ": ", reason});
 }
 
 namespace {
 
 void complain_of(const JobBlock& job) noexcept {
-  complain("job #" + std::to_string(job.id()) + " failed, nobody asked, " +
-           job.ending()->text());
+  complain(concat({"job #", std::to_string(job.id()), " failed, nobody asked, ",
+                   job.ending()->text()}));
 }
 
 }  // namespace
@@ -49,7 +45,7 @@ void JobEndEvent::undo() noexcept {
 
 void JobEndEvent::describe_end(const char* verb, Description& out) const {
   const std::uint32_t number = target_ == nullptr ? 0 : target_->id();
-  out.text = std::string(verb) + " #" + std::to_string(number);
+  out.text = concat({verb, " #", std::to_string(number)});
   out.job = target_;
 }
 
@@ -62,8 +58,8 @@ void JobEndEvent::throw_ending() const {
   }
   if (!target_->killed()) return;
   const Ending* ending = target_->ending();
-  throw Killed("job #" + std::to_string(target_->id()) + " was " +
-               (ending == nullptr ? std::string("killed") : ending->text()));
+  throw Killed(concat({"job #", std::to_string(target_->id()), " was ",
+                       ending == nullptr ? "killed" : ending->text()}));
 }
 
 bool JobBlock::is_below(const JobBlock& ancestor) const noexcept {

@@ -256,11 +256,11 @@ void Loop::run_to_end(JobBlock& root) {
     std::rethrow_exception(std::exchange(own_.failure, nullptr));
   }
   if (!deadlock.empty()) throw Deadlock(deadlock);
-  if (cancelled) throw Killed("the run was cancelled: " + *cancelled);
+  if (cancelled) throw Killed(concat({"the run was cancelled: ", *cancelled}));
   if (!root.killed()) return;
-  throw Killed("the root job was " + (root.ending() != nullptr
-                                          ? root.ending()->text()
-                                          : std::string("killed")));
+  const Ending* ending = root.ending();
+  throw Killed(concat(
+      {"the root job was ", ending == nullptr ? "killed" : ending->text()}));
 }
 
 /// Turns until every job has ended, or has to end.
@@ -509,13 +509,13 @@ void OwnGroup::note(const std::string& whose,
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {
-    complain(whose + " failed too: " + text_of(error));
+    complain(concat({whose, " failed too: ", text_of(error)}));
   }
 }
 
 void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
-  note("job #" + std::to_string(job.id()) + " at " +
-           text_of(job.ending()->where),
+  note(concat({"job #", std::to_string(job.id()), " at ",
+               text_of(job.ending()->where)}),
        error);
 }
 

@@ -190,7 +190,8 @@ void Slots::remove_home(std::uint8_t home) noexcept {
 
 Descriptor adopt(Fd fd) {
   const int flags = sys::calls->get_flags(fd.get());
-  if (flags < 0) throw_system(-flags, "adopt " + std::to_string(fd.get()));
+  if (flags < 0)
+    throw_system(-flags, concat({"adopt ", std::to_string(fd.get())}));
   if ((flags & O_NONBLOCK) == 0) {
     sys::calls->set_flags(fd.get(), flags | O_NONBLOCK);
   }
@@ -242,13 +243,12 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
 }
 
 void SlotEvent::raise(const char* call, const std::string& object) const {
-  const std::string what = std::string(call) + ' ' + object;
-  if (error_ == EBUSY) {
-    throw Misuse(what +
-                 ": another job waits for the same already; let one "
-                 "job do all the reading and one all the writing");
-  }
-  throw_system(error_, what);
+  const std::string what = concat({call, " ", object});
+  if (error_ != EBUSY) throw_system(error_, what);
+  throw Misuse(concat({what,
+                       ": another job waits for the same already; let "
+                       "one job do all the reading and one all the "
+                       "writing"}));
 }
 
 }  // namespace violet

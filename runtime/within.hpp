@@ -53,11 +53,8 @@ class Within final : public Event {
 
   void describe(Description& out) const override {
     event_.describe(out);
-    out.text +=
-        " within " +
-        std::to_string(
-            std::chrono::ceil<std::chrono::milliseconds>(limit_).count()) +
-        " ms";
+    const auto limit = std::chrono::ceil<std::chrono::milliseconds>(limit_);
+    out.text += concat({" within ", std::to_string(limit.count()), " ms"});
   }
 
   /// Returns: what the event yields, or an empty optional if the time was up;

@@ -35,7 +35,7 @@ Duration play(Body body, std::uint8_t budget = 32) {
     elapsed = world.elapsed();
     CHECK_FALSE(world.time.hung);
     CHECK(world.loop.timers().empty());
-    CHECK(slot_state.waiting == before.claims);
+    CHECK(Slots::here().waiting() == before.claims);
   }
   CHECK(Footprint() == before);
   return elapsed;
@@ -546,7 +546,7 @@ TEST_CASE("read: one reader and one writer share a descriptor", "[events]") {
     const Job<> reads = spawn(reader);
     const Job<> writes = spawn(writer);
     co_await yield_now();
-    CHECK(slot_state.waiting == 2);
+    CHECK(Slots::here().waiting() == 2);
     while (!support::get(pair[1].get()).empty()) {
     }
     co_await join(writes);

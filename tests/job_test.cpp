@@ -971,7 +971,7 @@ TEST_CASE("kill: sleeping, joining, reading and locked jobs all end at once",
     log.clear();
     for (const Job<>& job : jobs) co_await kill(job);
     CHECK(log == "-sleeping -joining -reading ");
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     never.kill();
   });
 }

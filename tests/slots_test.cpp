@@ -462,7 +462,7 @@ TEST_CASE("slots: close wakes the waiters with bad_file_descriptor",
     const Job<> writer =
         spawn([&]() -> Task<> { co_await write(near, "more"); });
     co_await yield_now();
-    CHECK(slot_state.waiting == 2);
+    CHECK(Slots::here().waiting() == 2);
     const int number = near.fd();
     near.close();
     near.close();
@@ -472,7 +472,7 @@ TEST_CASE("slots: close wakes the waiters with bad_file_descriptor",
     CHECK_FALSE(reader.ended());  // woken, not resumed
     co_await wait(reader);
     co_await wait(writer);
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     try {
       co_await join(reader);
       FAIL("the reader went on");
@@ -711,10 +711,10 @@ TEST_CASE("slots: a killed reader has consumed nothing and leaves its place",
     const Descriptor reader = adopt(std::move(pipe[0]));
     const Job<std::string> first = spawn([&] { return read_some(reader); });
     co_await yield_now();
-    CHECK(slot_state.waiting == 1);
+    CHECK(Slots::here().waiting() == 1);
     put(pipe[1].get(), "precious");
     CHECK(first.kill());
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     CHECK(reader.slot()->reader == nullptr);
     const std::string text = co_await read_exactly(reader, 8);
     CHECK(text == "precious");
@@ -745,7 +745,7 @@ TEST_CASE("slots: a reader killed after its wake-up has consumed nothing",
     put(pipe[1].get(), "precious");
     co_await join(killer);
     CHECK(victim.killed());
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     const std::string text = co_await read_exactly(reader, 8);
     CHECK(text == "precious");
   };
@@ -959,7 +959,7 @@ TEST_CASE("slots: a poller that refuses is an error of the operation",
     std::error_code code;
     co_await read(reader, buffer, code);
     CHECK(code == std::errc::no_space_on_device);
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     counted.poller.refuse = EPERM;  // always ready, says the poller
     put(pipe[1].get(), "x");
     const std::size_t count = co_await read(reader, buffer, code);
@@ -1032,5 +1032,5 @@ TEST_CASE("slots: each thread has its own", "[slots][threads]") {
 }
 
 TEST_CASE("slots: no test of this file leaves a waiter", "[slots]") {
-  CHECK(slot_state.waiting == 0);
+  CHECK(Slots::here().waiting() == 0);
 }

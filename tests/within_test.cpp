@@ -175,7 +175,7 @@ TEST_CASE("within: around a read, no byte is lost when time is up",
     char buffer[8];
     const auto early = co_await within(1s, read(pipe[0].get(), buffer));
     CHECK_FALSE(early);
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
     std::string got;
     while (got.size() < 4) {
       const auto late = co_await within(1h, read(pipe[0].get(), buffer));
@@ -299,10 +299,10 @@ TEST_CASE("within: a kill undoes both the event and its timer", "[within]") {
     const Job<> job = spawn(body);
     co_await yield_now();
     CHECK(Loop::current().timers().size() == 2);
-    CHECK(slot_state.waiting == 1);
+    CHECK(Slots::here().waiting() == 1);
     CHECK(job.kill());
     CHECK(Loop::current().timers().empty());
-    CHECK(slot_state.waiting == 0);
+    CHECK(Slots::here().waiting() == 0);
   });
 }
 

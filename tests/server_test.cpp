@@ -1,0 +1,1002 @@
+// server_test.cpp - one job for each client, isolated; stops in good order.
+// SPDX-License-Identifier: MIT
+#include "../net/server.hpp"
+
+#include <deque>
+#include <optional>
+
+#include "catch.hpp"
+#include "sockets.hpp"
+
+using namespace sockets;
+
+namespace {
+
+/// A server in a loop of its own, and a scenario beside it that is given its
+/// address. The server is asked to stop when the scenario has ended.
+class Served {
+ public:
+  explicit Served(ServerOptions server_options = ServerOptions())
+      : options(server_options) {}
+
+  /// What the server wrote to stderr is in `log`, what it did in `summary`.
+  template <class Handler, class Scenario>
+  void run(Handler handler, Scenario scenario) {
+    const Footprint before;
+    {
+      World world;
+      auto whole = [&]() -> Task<> {
+        Listener listener("127.0.0.1", 0);
+        address = listener.address();
+        auto body = [&](Listener own) -> Task<ServerSummary> {
+          ServerSummary result =
+              co_await serve(std::move(own), handler, options);
+          co_return result;
+        };
+        server = spawn(body, std::move(listener));
+        co_await scenario(*this);
+        Loop::current().stop();
+        if (!server.killed()) summary = co_await join(server);
+        server = Job<ServerSummary>();
+      };
+      log = errors_of([&] { world.run(whole()); });
+      hung = world.time.hung;
+      elapsed = world.elapsed();
+    }
+    CHECK_FALSE(hung);
+    CHECK(Footprint() == before);
+  }
+
+  ServerOptions options;
+  Address address;
+  Job<ServerSummary> server;
+  ServerSummary summary;
+  std::string log;
+  Duration elapsed{};
+  bool hung = false;
+};
+
+ServerOptions with_log(Log log) {
+  ServerOptions options;
+  options.log = log;
+  return options;
+}
+
+/// Asks, and expects the same back.
+Task<bool> is_echoed(const Connection& conn, std::string text) {
+  const std::string answer = co_await ask(conn, text);
+  co_return answer == text;
+}
+
+Task<> expect_echo(const Connection& conn) {
+  const bool right = co_await is_echoed(conn, "are you there?");
+  CHECK(right);
+}
+
+/// One whole client, from connecting to the end of the stream.
+Task<> expect_service(const Address& address) {
+  Connection conn = co_await connect(address);
+  co_await expect_echo(conn);
+  conn.shutdown(Half::kSending);
+  const std::string rest = co_await receive_all(conn);
+  CHECK(rest.empty());
+}
+
+/// Whatever comes until the end or an error.
+Task<std::string> receive_rest(const Connection& conn) {
+  std::string text;
+  for (;;) {
+    std::error_code code;
+    const Chunk chunk = co_await conn.recv(code);
+    if (!chunk) co_return text;
+    text.append(chunk.view());
+  }
+}
+
+/// Whether `text` comes. While servers share a limit time flows naturally,
+/// so this ends although nobody would serve us.
+Task<bool> comes_soon(const Connection& conn, std::string_view text) {
+  for (const char expected : text) {
+    char byte = 0;
+    const std::optional<std::size_t> got =
+        co_await within(10s, conn.recv(std::span<char>(&byte, 1)));
+    if (!got || *got != 1 || byte != expected) co_return false;
+  }
+  co_return true;
+}
+
+Task<bool> is_served_soon(const Address& address) {
+  const Connection conn = co_await connect(address);
+  co_await conn.sendall("hello");
+  const bool served = co_await comes_soon(conn, "hello");
+  co_return served;
+}
+
+/// A handler that answers, or throws when it is told to.
+Task<> moody(Connection conn) {
+  while (auto data = co_await conn.recv()) {
+    const std::string text(data.view());
+    if (contains(text, "!")) throw std::runtime_error("told to");
+    co_await conn.sendall(text);
+  }
+}
+constexpr int kMoodyLine = __LINE__ - 6;  // of its recv
+
+}  // namespace
+
+// ------------------------------------------------------------------- serving
+
+TEST_CASE("server: it serves one client after the other", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  served.run(echo, [](Served& s) -> Task<> {
+    for (int i = 0; i < 10; ++i) co_await expect_service(s.address);
+  });
+  CHECK(served.summary.served == 10);
+  CHECK(served.summary.cut == 0);
+  CHECK(served.summary.text() == "stopped: 10 served, 0 cut");
+  CHECK(served.log.empty());
+}
+
+TEST_CASE("server: it serves many clients at a time", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  served.run(echo, [](Served& s) -> Task<> {
+    std::deque<Connection> clients;
+    for (int i = 0; i < 50; ++i) clients.push_back(co_await connect(s.address));
+    for (const Connection& client : clients) co_await expect_echo(client);
+    for (const Connection& client : clients) co_await expect_echo(client);
+  });
+  CHECK(served.summary.served == 50);
+}
+
+TEST_CASE("server: a handler may be a lambda that captures", "[server]") {
+  const MaybeShortIo io;
+  auto greeting = std::make_shared<std::string>("welcome");
+  {
+    auto handler = [greeting](Connection conn) -> Task<> {
+      co_await conn.sendall(*greeting);
+    };
+    Served served;
+    served.run(handler, [](Served& s) -> Task<> {
+      for (int i = 0; i < 3; ++i) {
+        const Connection conn = co_await connect(s.address);
+        const std::string text = co_await receive_all(conn);
+        CHECK(text == "welcome");
+      }
+    });
+    CHECK(served.summary.served == 3);
+  }
+  CHECK(greeting.use_count() == 1);
+}
+
+TEST_CASE("server: a handler may take its client by reference", "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection&& conn) -> Task<> {
+    const std::string request = co_await receive(conn, 5);
+    co_await conn.sendall(request);
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("hello");
+    const std::string text = co_await receive_all(conn);
+    CHECK(text == "hello");
+  });
+}
+
+TEST_CASE("server: server() is a whole program", "[server]") {
+  const MaybeShortIo io;
+  World world;
+  const std::string log = errors_of([&] {
+    auto whole = []() -> Task<> {
+      auto body = []() -> Task<> { co_await server("127.0.0.1", 0, echo); };
+      spawn(body);
+      co_await settle();
+      Loop::current().stop();
+    };
+    world.run(whole());
+  });
+  CHECK(log == "violet: stopped: 0 served, 0 cut\n");
+}
+
+TEST_CASE("server: an address in use is thrown", "[server]") {
+  const Listener taken("127.0.0.1", 0);
+  World world;
+  const std::string error = thrown<std::system_error>(
+      [&] { world.run(server("127.0.0.1", taken.address().port(), echo)); });
+  CHECK(error == "bind " + taken.address().text() + ": Address already in use");
+}
+
+// ------------------------------------------------------------------- failures
+
+TEST_CASE("server: a handler that throws concerns nobody else", "[server]") {
+  const MaybeShortIo io;
+  std::string peer;
+  Served served;
+  served.run(moody, [&](Served& s) -> Task<> {
+    const Connection other = co_await connect(s.address);
+    co_await expect_echo(other);
+    const Connection bad = co_await connect(s.address);
+    peer = bad.local().text();
+    co_await bad.sendall("!");
+    const std::string rest = co_await receive_rest(bad);
+    CHECK(rest.empty());
+    co_await expect_echo(other);
+    co_await expect_service(s.address);
+  });
+  CHECK(served.summary.served == 3);
+  CHECK(served.log == "violet: " + peer +
+                          ": handler failed at server_test.cpp:" +
+                          std::to_string(kMoodyLine) + ": told to\n");
+}
+
+TEST_CASE("server: errors of handlers are logged at every level", "[server]") {
+  const MaybeShortIo io;
+  const Log level = GENERATE(Log::kErrors, Log::kNormal, Log::kVerbose);
+  Served served(with_log(level));
+  served.run(moody, [](Served& s) -> Task<> {
+    const Connection bad = co_await connect(s.address);
+    co_await bad.sendall("!");
+    const std::string rest = co_await receive_rest(bad);
+  });
+  CHECK(contains(served.log, "handler failed"));
+}
+
+TEST_CASE("server: a peer that resets is logged only on request", "[server]") {
+  const MaybeShortIo io;
+  const Log level = GENERATE(Log::kErrors, Log::kNormal, Log::kVerbose);
+  Served served(with_log(level));
+  std::string peer;
+  served.run(echo, [&](Served& s) -> Task<> {
+    Connection bad = co_await connect(s.address);
+    peer = bad.local().text();
+    co_await expect_echo(bad);
+    reset(bad);
+    co_await settle();
+    co_await expect_service(s.address);
+  });
+  if (level == Log::kVerbose) {
+    CHECK(served.log.find("violet: " + peer + ": handler failed at ") == 0);
+    CHECK(contains(served.log, "recv " + peer + ": Connection reset by peer"));
+    CHECK(std::count(served.log.begin(), served.log.end(), '\n') == 1);
+  } else {
+    CHECK(served.log.empty());
+  }
+}
+
+TEST_CASE("server: a peer that does not take our answer is silent, too",
+          "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    const std::string block(100'000, 'b');
+    for (;;) co_await conn.sendall(block);
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    Connection bad = co_await connect(s.address);
+    co_await receive(bad, 10);
+    bad.close();
+    co_await settle();
+    co_await settle();
+  });
+  CHECK(served.summary.served == 1);
+  CHECK(served.summary.cut == 0);
+  CHECK(served.log.empty());
+}
+
+TEST_CASE("server: a failed handler's peer is known without its connection",
+          "[server]") {
+  const MaybeShortIo io;
+  std::optional<Connection> stolen;
+  std::string peer;
+  SECTION("moved to another variable and closed") {
+    auto handler = [](Connection conn) -> Task<> {
+      {
+        Connection mine = std::move(conn);
+        const Chunk chunk = co_await mine.recv();
+      }
+      throw std::runtime_error("late");
+    };
+    Served served;
+    served.run(handler, [&](Served& s) -> Task<> {
+      const Connection conn = co_await connect(s.address);
+      peer = conn.local().text();
+      co_await conn.sendall("x");
+      const std::string rest = co_await receive_rest(conn);
+    });
+    CHECK(served.log.find("violet: " + peer + ": handler failed at ") == 0);
+    CHECK(contains(served.log, ": late\n"));
+  }
+  SECTION("moved out of the job") {
+    auto handler = [&](Connection conn) -> Task<> {
+      const Chunk chunk = co_await conn.recv();
+      stolen = std::move(conn);
+      throw std::runtime_error("stolen");
+    };
+    Served served;
+    served.run(handler, [&](Served& s) -> Task<> {
+      const Connection conn = co_await connect(s.address);
+      peer = conn.local().text();
+      co_await conn.sendall("x");
+      while (!stolen) co_await yield_now();
+      co_await settle();
+      stolen.reset();
+    });
+    CHECK(served.log.find("violet: " + peer + ": handler failed at ") == 0);
+  }
+  SECTION("by a function that is no coroutine") {
+    auto handler = [](Connection) -> Task<> {
+      throw std::runtime_error("at once");
+    };
+    Served served;
+    served.run(handler, [&](Served& s) -> Task<> {
+      const Connection conn = co_await connect(s.address);
+      peer = conn.local().text();
+      const std::string rest = co_await receive_rest(conn);
+    });
+    CHECK(served.log.find("violet: " + peer + ": handler failed at ") == 0);
+    CHECK(contains(served.log, ": at once\n"));
+  }
+}
+
+TEST_CASE("server: a handler that fails before its first wait has a line",
+          "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    if (conn) throw std::runtime_error("no wait");
+    co_await conn.sendall("never");
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    const std::string rest = co_await receive_rest(conn);
+  });
+  CHECK(contains(served.log, "handler failed at server_test.cpp:"));
+  CHECK(contains(served.log, ": no wait\n"));
+}
+
+TEST_CASE("server: what a handler throws need be no std::exception",
+          "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    const Chunk chunk = co_await conn.recv();
+    throw 42;
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("x");
+    const std::string rest = co_await receive_rest(conn);
+  });
+  CHECK(contains(served.log, "an exception that is no std::exception"));
+}
+
+TEST_CASE("server: a client that goes at any step harms nobody", "[server]") {
+  const MaybeShortIo io;
+  const bool resets = GENERATE(false, true);
+  Served served;
+  served.run(echo, [resets](Served& s) -> Task<> {
+    const std::string text = random_bytes(5000);
+    for (int steps = 0; steps < 6; ++steps) {
+      Connection conn = co_await connect(s.address);
+      if (steps > 0) co_await conn.sendall(text.substr(0, 2500));
+      if (steps > 1) co_await conn.sendall(text.substr(2500));
+      if (steps > 2) co_await receive(conn, 1000);
+      if (steps > 3) conn.shutdown(Half::kSending);
+      if (steps > 4) {
+        const std::string rest = co_await receive_all(conn);
+        CHECK((rest == text.substr(1000)));
+      }
+      if (resets) reset(conn);
+      conn.close();
+      co_await expect_service(s.address);
+    }
+  });
+  CHECK(served.summary.served == 12);
+  CHECK(served.summary.cut == 0);
+  CHECK(served.log.empty());
+}
+
+TEST_CASE("server: connects that reset before accept do not stop it",
+          "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  served.run(echo, [](Served& s) -> Task<> {
+    for (int i = 0; i < 500; ++i) {
+      const Fd client = dial(s.address);
+      reset_on_close(client.get());
+    }
+    co_await expect_service(s.address);
+  });
+  CHECK(served.summary.served >= 1);
+  CHECK(served.summary.served <= 501);
+  CHECK(served.summary.cut == 0);
+  CHECK(served.log.empty());
+}
+
+// --------------------------------------------------------------------- limits
+
+TEST_CASE("server: no more clients at a time than allowed", "[server]") {
+  const MaybeShortIo io;
+  const bool resets = GENERATE(false, true);
+  ServerOptions options;
+  options.max_connections = 2;
+  Served served(options);
+  served.run(echo, [resets](Served& s) -> Task<> {
+    Connection first = co_await connect(s.address);
+    Connection second = co_await connect(s.address);
+    co_await expect_echo(first);
+    co_await expect_echo(second);
+    // The third one is connected, since it stands in the backlog.
+    Connection third = co_await connect(s.address);
+    co_await third.sendall("hello");
+    char byte;
+    auto got = co_await within(1s, third.recv(std::span<char>(&byte, 1)));
+    CHECK_FALSE(got);
+    CHECK(contains(Loop::current().dump(), "room for one more connection"));
+    co_await expect_echo(first);
+    if (resets) {
+      reset(first);
+    } else {
+      first.close();
+    }
+    const std::string answer = co_await receive(third, 5);
+    CHECK(answer == "hello");
+    second.close();
+    co_await expect_service(s.address);
+    co_await expect_service(s.address);
+  });
+  CHECK(served.summary.served == 5);
+}
+
+TEST_CASE("server: a place comes back from a handler that fails", "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 1;
+  Served served(options);
+  served.run(moody, [](Served& s) -> Task<> {
+    for (int i = 0; i < 5; ++i) {
+      const Connection conn = co_await connect(s.address);
+      co_await expect_echo(conn);
+      co_await conn.sendall("!");
+      const std::string rest = co_await receive_rest(conn);
+    }
+  });
+  CHECK(served.summary.served == 5);
+}
+
+namespace {
+
+/// Two servers in one loop that share a limit, and a scenario beside them.
+template <class Scenario>
+void serve_two(std::size_t most, Scenario scenario) {
+  const Footprint before;
+  {
+    ConnectionLimit limit(most);
+    ServerOptions options;
+    options.shared_limit = &limit;
+    World world;
+    auto whole = [&]() -> Task<> {
+      auto body = [&](Listener own) -> Task<> {
+        co_await serve(std::move(own), echo, options);
+      };
+      Listener one("127.0.0.1", 0);
+      Listener two("127.0.0.1", 0);
+      const Address at_one = one.address();
+      const Address at_two = two.address();
+      spawn(body, std::move(one));
+      spawn(body, std::move(two));
+      co_await scenario(at_one, at_two);
+      Loop::current().stop();
+    };
+    world.run(whole());
+  }
+  CHECK(Footprint() == before);
+}
+
+}  // namespace
+
+TEST_CASE("server: two servers share one limit", "[server]") {
+  const MaybeShortIo io;
+  serve_two(2, [](Address at_one, Address at_two) -> Task<> {
+    Connection a = co_await connect(at_one);
+    co_await a.sendall("hello");
+    bool served = co_await comes_soon(a, "hello");
+    CHECK(served);
+    Connection b = co_await connect(at_two);
+    co_await b.sendall("hello");
+    served = co_await comes_soon(b, "hello");
+    CHECK(served);
+    Connection c = co_await connect(at_two);
+    co_await c.sendall("hello");
+    for (int i = 0; i < 100; ++i) co_await yield_now();
+    char byte;
+    CHECK(::recv(c.fd(), &byte, 1, MSG_DONTWAIT | MSG_PEEK) == -1);
+    // The place that one server gives back is for the other.
+    a.close();
+    served = co_await comes_soon(c, "hello");
+    CHECK(served);
+  });
+}
+
+TEST_CASE("server: one without clients keeps no shared place", "[server]") {
+  const MaybeShortIo io;
+  serve_two(1, [](Address at_one, Address at_two) -> Task<> {
+    for (int i = 0; i < 3; ++i) {
+      bool served = co_await is_served_soon(at_one);
+      CHECK(served);
+      if (!served) break;
+      served = co_await is_served_soon(at_two);
+      CHECK(served);
+      if (!served) break;
+    }
+  });
+}
+
+TEST_CASE("server: two loops share one limit", "[server][threads]") {
+  ConnectionLimit limit(1);
+  Fd sockets[2] = {listen_socket(Address::parse("127.0.0.1")),
+                   listen_socket(Address::parse("127.0.0.1"))};
+  const Address addresses[2] = {local_address(sockets[0].get()),
+                                local_address(sockets[1].get())};
+  std::optional<Remote> remotes[2];
+  std::atomic<int> up = 0;
+  std::atomic<bool> failed = false;
+  bool right = true;
+  std::uint64_t counts[2] = {};
+  {
+    std::deque<support::Thread> threads;
+    for (std::size_t i = 0; i < 2; ++i) {
+      threads.emplace_back([&, i] {
+        auto body = [&, i]() -> Task<> {
+          ServerOptions options;
+          options.shared_limit = &limit;
+          Listener listener(std::move(sockets[i]));
+          remotes[i].emplace(Loop::current().remote());
+          ++up;
+          up.notify_all();
+          const ServerSummary summary =
+              co_await serve(std::move(listener), echo, options);
+          counts[i] = summary.served;
+        };
+        try {
+          violet::run(body());
+        } catch (...) {
+          failed = true;
+        }
+      });
+    }
+    while (up < 2) up.wait(up.load());
+    auto clients = [&]() -> Task<> {
+      for (int i = 0; i < 20 && right; ++i) {
+        right = co_await is_served_soon(addresses[i % 2]);
+      }
+    };
+    violet::run(clients());
+    CHECK(right);
+    for (auto& remote : remotes) {
+      const bool posted = remote->post([] { Loop::current().stop(); });
+      CHECK(posted);
+      remote.reset();
+    }
+  }
+  CHECK_FALSE(failed.load());
+  CHECK(counts[0] == 10);
+  CHECK(counts[1] == 10);
+}
+
+TEST_CASE("server: one that fails gives its place back", "[server]") {
+  // accept(2) fails for good on one of two servers that share a limit.
+  class Broken final : public sys::Calls {
+   public:
+    int accept(int fd, sockaddr* peer, unsigned* size) noexcept override {
+      return fd == broken ? -EINVAL : Calls::accept(fd, peer, size);
+    }
+    int broken = -1;
+  };
+  Broken calls;
+  const support::ScopedCalls installed(calls);
+  ConnectionLimit limit(1);
+  ServerOptions options;
+  options.shared_limit = &limit;
+  World world;
+  auto whole = [&]() -> Task<> {
+    Fd socket = listen_socket(Address::parse("127.0.0.1"));
+    calls.broken = socket.get();
+    Listener broken(std::move(socket));
+    std::string error;
+    try {
+      co_await serve(std::move(broken), echo, options);
+    } catch (const std::system_error& e) {
+      error = e.what();
+    }
+    CHECK(contains(error, "Invalid argument"));
+    Listener listener("127.0.0.1", 0);
+    const Address address = listener.address();
+    auto body = [&](Listener own) -> Task<> {
+      co_await serve(std::move(own), echo, options);
+    };
+    spawn(body, std::move(listener));
+    Connection conn = co_await connect(address);
+    co_await conn.sendall("hello");
+    for (int i = 0; i < 100; ++i) co_await yield_now();
+    const std::optional<std::size_t> got =
+        co_await within(100ms, conn.recv(std::span<char>(error.data(), 1)));
+    CHECK(got);
+    Loop::current().stop();
+  };
+  world.run(whole());
+}
+
+// ------------------------------------------------------------------- stopping
+
+TEST_CASE("server: a stop ends idle handlers at once", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  std::deque<Connection> clients;
+  served.run(echo, [&](Served& s) -> Task<> {
+    for (int i = 0; i < 5; ++i) {
+      clients.push_back(co_await connect(s.address));
+      co_await expect_echo(clients.back());
+    }
+    // One that has not asked for anything yet.
+    clients.push_back(co_await connect(s.address));
+    co_await settle();
+    Loop::current().stop();
+    const Duration before = s.elapsed;
+    co_await wait(s.server);
+    CHECK(s.elapsed == before);
+    for (const Connection& client : clients) {
+      const std::string rest = co_await receive_rest(client);
+      CHECK(rest.empty());
+    }
+    clients.clear();
+  });
+  CHECK(served.elapsed < 1s);
+  CHECK(served.summary.served == 6);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a stop accepts what the backlog holds", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  std::deque<Fd> clients;
+  served.run(echo, [&](Served& s) -> Task<> {
+    for (int i = 0; i < 5; ++i) clients.push_back(dial(s.address));
+    Loop::current().stop();
+    co_await wait(s.server);
+    for (const Fd& client : clients) {
+      CHECK(support::arrives(client.get(), POLLIN));
+      char byte;
+      CHECK(::recv(client.get(), &byte, 1, 0) == 0);  // no reset
+    }
+    clients.clear();
+  });
+  CHECK(served.summary.served == 5);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a request in the backlog is answered before a stop",
+          "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  std::deque<Fd> clients;
+  served.run(echo, [&](Served& s) -> Task<> {
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(dial(s.address));
+      CHECK(support::put(clients.back().get(), "x"));
+    }
+    Loop::current().stop();
+    co_await wait(s.server);
+    for (const Fd& client : clients) {
+      CHECK(support::arrives(client.get(), POLLIN));
+      char byte = '-';
+      CHECK(::recv(client.get(), &byte, 1, 0) == 1);
+      CHECK(byte == 'x');
+    }
+    clients.clear();
+  });
+  CHECK(served.summary.served == 3);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: after a stop nobody can connect", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  served.run(echo, [](Served& s) -> Task<> {
+    Loop::current().stop();
+    co_await wait(s.server);
+    std::error_code code;
+    const Connection none = co_await connect(s.address, code);
+    CHECK(code == std::errc::connection_refused);
+  });
+}
+
+TEST_CASE("server: a busy handler is cut when the grace is over", "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    const Chunk request = co_await conn.recv();
+    co_await sleep(24h);
+    co_await conn.sendall("never");
+  };
+  ServerOptions options;
+  options.grace = 7s;
+  Served served(options);
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection busy = co_await connect(s.address);
+    co_await busy.sendall("x");
+    const Connection idle = co_await connect(s.address);
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    std::string rest = co_await receive_rest(idle);
+    CHECK(support::now() - stopped < 1s);
+    co_await wait(s.server);
+    CHECK(support::now() - stopped == 7s);
+    rest = co_await receive_rest(busy);
+    CHECK(rest.empty());
+  });
+  CHECK(served.summary.served == 2);
+  CHECK(served.summary.cut == 1);
+  CHECK(served.summary.text() == "stopped: 2 served, 1 cut");
+  CHECK(served.log.empty());
+}
+
+TEST_CASE("server: a grace of nothing cuts at once", "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    const Chunk request = co_await conn.recv();
+    co_await sleep(24h);
+  };
+  ServerOptions options;
+  options.grace = 0s;
+  Served served(options);
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection busy = co_await connect(s.address);
+    co_await busy.sendall("x");
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(support::now() == stopped);
+  });
+  CHECK(served.summary.cut == 1);
+}
+
+TEST_CASE("server: a busy handler may answer during the grace", "[server]") {
+  const MaybeShortIo io;
+  // Answers after a second, and then awaits the next request for ever.
+  auto handler = [](Connection conn) -> Task<> {
+    for (;;) {
+      const Chunk request = co_await conn.recv();
+      if (!request) co_return;
+      co_await sleep(1s);
+      co_await conn.sendall(request);
+    }
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("x");
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(support::now() - stopped <= 1s);
+    const std::string rest = co_await receive_rest(conn);
+    CHECK(rest == "x");
+  });
+  CHECK(served.summary.served == 1);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a limit around recv does not hide who is idle", "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    for (;;) {
+      const std::optional<Chunk> data = co_await within(1h, conn.recv());
+      if (!data || !*data) co_return;
+      co_await conn.sendall(*data);
+    }
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await expect_echo(conn);
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(support::now() - stopped < 1s);
+  });
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: half a request keeps its handler for the grace",
+          "[server]") {
+  const MaybeShortIo io;
+  auto handler = [](Connection conn) -> Task<> {
+    for (;;) {
+      const std::string request = co_await receive(conn, 10);
+      if (request.size() < 10) co_return;
+      co_await conn.sendall(request);
+    }
+  };
+  const bool completes = GENERATE(false, true);
+  Served served;
+  served.run(handler, [completes](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("12345");
+    co_await settle();
+    Loop::current().stop();
+    const TimePoint stopped = support::now();
+    co_await sleep(2s);
+    CHECK_FALSE(s.server.ended());
+    if (completes) co_await conn.sendall("67890");
+    co_await wait(s.server);
+    const std::string rest = co_await receive_rest(conn);
+    CHECK(rest == (completes ? "1234567890" : ""));
+    CHECK(support::now() - stopped == (completes ? 2s : 5s));
+  });
+  CHECK(served.summary.cut == (completes ? 0 : 1));
+}
+
+TEST_CASE("server: a stop finds a server that has no room", "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 1;
+  Served served(options);
+  served.run(echo, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await expect_echo(conn);
+    co_await settle();
+    Loop::current().stop();
+    co_await wait(s.server);
+  });
+  CHECK(served.summary.served == 1);
+}
+
+TEST_CASE("server: one that starts after the stop serves the backlog only",
+          "[server]") {
+  const MaybeShortIo io;
+  World world;
+  auto whole = []() -> Task<> {
+    Loop::current().stop();
+    Listener listener("127.0.0.1", 0);
+    const Fd client = dial(listener.address());
+    const ServerSummary summary = co_await serve(std::move(listener), echo);
+    CHECK(summary.served == 1);
+    CHECK(summary.cut == 0);
+  };
+  world.run(whole());
+}
+
+TEST_CASE("server: its handlers die with it", "[server]") {
+  const MaybeShortIo io;
+  const int alive = support::Tracked::alive();
+  auto handler = [](Connection conn) -> Task<> {
+    const support::Tracked local(1);
+    co_await sleep(24h);
+    co_await conn.sendall("never");
+  };
+  Served served;
+  served.run(handler, [&](Served& s) -> Task<> {
+    const Connection one = co_await connect(s.address);
+    const Connection two = co_await connect(s.address);
+    co_await settle();
+    CHECK(support::Tracked::alive() == alive + 2);
+    CHECK(s.server.kill());
+    CHECK(support::Tracked::alive() == alive);
+    std::string rest = co_await receive_rest(one);
+    CHECK(rest.empty());
+    rest = co_await receive_rest(two);
+    CHECK(rest.empty());
+    // The port is free.
+    const Listener again(s.address);
+  });
+  CHECK(served.elapsed < 1s);
+}
+
+TEST_CASE("server: one that is killed gives its shared places back",
+          "[server]") {
+  const MaybeShortIo io;
+  ConnectionLimit limit(2);
+  ServerOptions options;
+  options.shared_limit = &limit;
+  for (int i = 0; i < 3; ++i) {
+    World world;
+    auto whole = [&]() -> Task<> {
+      Listener listener("127.0.0.1", 0);
+      const Address address = listener.address();
+      auto body = [&](Listener own) -> Task<> {
+        co_await serve(std::move(own), echo, options);
+      };
+      auto server = spawn(body, std::move(listener));
+      const Connection one = co_await connect(address);
+      co_await expect_echo(one);
+      const Connection two = co_await connect(address);
+      co_await expect_echo(two);
+      CHECK(server.kill());
+    };
+    world.run(whole());
+    CHECK_FALSE(world.time.hung);
+  }
+}
+
+TEST_CASE("server: it can be killed at any moment", "[server]") {
+  const MaybeShortIo io;
+  bool ended = false;
+  for (int kill_after = 0; !ended; ++kill_after) {
+    REQUIRE(kill_after < 10'000);
+    const Footprint before;
+    {
+      World world(0);
+      auto whole = [&]() -> Task<> {
+        Listener listener("127.0.0.1", 0);
+        const Address address = listener.address();
+        auto body = [](Listener own) -> Task<> {
+          co_await serve(std::move(own), echo);
+        };
+        auto server = spawn(body, std::move(listener));
+        auto client = [&]() -> Task<> {
+          const Connection conn = co_await connect(address);
+          std::error_code code;
+          co_await conn.sendall("x", code);
+          char byte;
+          co_await conn.recv(std::span<char>(&byte, 1), code);
+        };
+        auto visitor = spawn(client);
+        for (int i = 0; i < kill_after && !visitor.ended(); ++i) {
+          co_await yield_now();
+        }
+        ended = visitor.ended();
+        CHECK(server.kill());
+        const std::exception_ptr refused = visitor.error();
+        if (!visitor.ended()) co_await wait(visitor);
+        // Refused, if the server was gone before the client came.
+        visitor.error();
+      };
+      world.run(whole());
+      CHECK_FALSE(world.time.hung);
+    }
+    CHECK(Footprint() == before);
+  }
+}
+
+TEST_CASE("server: without descriptors it waits and serves again", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  served.run(echo, [](Served& s) -> Task<> {
+    Connection first = co_await connect(s.address);
+    co_await expect_echo(first);
+    std::deque<Fd> clients;
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(dial(s.address));
+      CHECK(support::put(clients.back().get(), "x"));
+    }
+    int next;
+    {
+      const Fd probe(::dup(0));
+      next = probe.get();
+    }
+    const DescriptorLimit limit(static_cast<rlim_t>(next));
+    co_await sleep(1s);
+    char byte;
+    for (const Fd& client : clients)
+      CHECK(::recv(client.get(), &byte, 1, 0) < 0);
+    co_await expect_echo(first);  // whoever is served goes on
+    // The server closes its end of the first, which makes room for another.
+    first.close();
+    co_await sleep(1s);
+    int answered = 0;
+    for (const Fd& client : clients) {
+      if (::recv(client.get(), &byte, 1, 0) == 1) ++answered;
+    }
+    CHECK(answered >= 1);
+    clients.clear();
+    co_await sleep(1s);
+  });
+  CHECK(contains(served.log, "Too many open files"));
+  CHECK(std::count(served.log.begin(), served.log.end(), '\n') == 1);
+}
