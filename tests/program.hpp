@@ -27,9 +27,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <iostream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -204,9 +206,8 @@ class Program {
 
   /// Waits until stderr has `part` at or after `from`.
   void wait_for_error(std::string_view part, std::size_t from = 0) {
-    pump_until(("stderr: " + std::string(part)).c_str(), [&] {
-      return err().find(part, from) != err().npos;
-    });
+    pump_until(("stderr: " + std::string(part)).c_str(),
+               [&] { return err().find(part, from) != err().npos; });
   }
 
   /// Takes what the program has written so far.
@@ -256,9 +257,8 @@ class Program {
     pump_until("the end of the program",
                [this] { return !pipes_[0] && !pipes_[1]; });
     int status = 0;
-    eventually("the end of the process", [&] {
-      return ::waitpid(child_, &status, WNOHANG) == child_;
-    });
+    eventually("the end of the process",
+               [&] { return ::waitpid(child_, &status, WNOHANG) == child_; });
     child_ = -1;
     End end;
     if (WIFEXITED(status)) end.code = WEXITSTATUS(status);
@@ -316,6 +316,8 @@ class Program {
       out_end.reset(::open("/dev/full", O_WRONLY | O_CLOEXEC));
     }
     const pid_t parent = ::getpid();
+    std::cout.flush();  // or the child may write it, too
+    std::fflush(stdout);
     child_ = ::fork();
     if (child_ < 0) fail_with_errno("fork");
     if (child_ > 0) return;
@@ -391,6 +393,31 @@ class Program {
   std::array<std::string, 2> texts_;
   std::size_t read_ = 0;  // how much of stdout line() has returned
 };
+
+// ----------------------------------------------------------------- compilers
+
+/// How this build was made: the compiler, and what its sanitizers need.
+inline std::vector<std::string> compiler_command() {
+  std::istringstream flags(contents(build_path("flags")));
+  std::vector<std::string> command{"g++"};
+  for (std::string word; flags >> word;) {
+    if (command.size() == 1 && word[0] != '-') command[0] = word;
+    if (word.rfind("-fsanitize=", 0) == 0) command.push_back(word);
+  }
+  if (const char* given = std::getenv("CXX")) {
+    if (*given != '\0') command[0] = given;
+  }
+  return command;
+}
+
+/// Compiles as users are told to. Options and files come last.
+inline std::vector<std::string> compile_command(
+    std::vector<std::string> compiler, const std::vector<std::string>& rest) {
+  compiler.insert(compiler.end(), {"-std=c++20", "-Wall", "-Wextra", "-Werror",
+                                   "-I" + build_path("include")});
+  compiler.insert(compiler.end(), rest.begin(), rest.end());
+  return compiler;
+}
 
 // ------------------------------------------------------------------- clients
 
@@ -488,9 +515,10 @@ class Client {
         fail("no echo in time");
       }
       if ((one.revents & POLLOUT) != 0) {
-        const ssize_t count = ::send(fd(), data.data() + sent,
-                                     std::min(data.size() - sent, sizeof buffer),
-                                     MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t count =
+            ::send(fd(), data.data() + sent,
+                   std::min(data.size() - sent, sizeof buffer),
+                   MSG_NOSIGNAL | MSG_DONTWAIT);
         if (count < 0 && errno != EAGAIN) fail_with_errno("send");
         if (count > 0) sent += static_cast<std::size_t>(count);
       }
@@ -504,15 +532,15 @@ class Client {
     return got;
   }
 
-  /// Sends until no more is taken. Returns: how much that was.
-  std::size_t fill(std::string_view block) const {
-    std::size_t sum = 0;
+  /// Sends as much of it as is taken at once. Returns: how much that was.
+  std::size_t fill(std::string_view data) const {
+    const std::size_t size = data.size();
     ssize_t count;
-    while ((count = ::send(fd(), block.data(), block.size(),
-                           MSG_NOSIGNAL | MSG_DONTWAIT)) > 0) {
-      sum += static_cast<std::size_t>(count);
+    while (!data.empty() && (count = ::send(fd(), data.data(), data.size(),
+                                            MSG_NOSIGNAL | MSG_DONTWAIT)) > 0) {
+      data.remove_prefix(static_cast<std::size_t>(count));
     }
-    return sum;
+    return size - data.size();
   }
 
   void finish_sending() const { ::shutdown(fd(), SHUT_WR); }

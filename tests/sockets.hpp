@@ -184,6 +184,14 @@ class DescriptorLimit {
   bool enough_ = false;
 };
 
+// clang's UndefinedBehaviorSanitizer opens a pipe to look whether memory is
+// there, so its programs do not survive without descriptors.
+#if defined(__has_feature)
+#if __has_feature(undefined_behavior_sanitizer)
+#define VIOLET_NEEDS_DESCRIPTORS
+#endif
+#endif
+
 /// Counts what goes through the seam.
 class CountedCalls : public sys::Calls {
  public:

@@ -1,0 +1,126 @@
+// compile_fail_test.cpp - wrong programs do not compile, and hear why.
+//
+// Each file in compile_fail/ is one wrong program. It says itself what the
+// compiler is to answer ("Says:", or one line for each compiler), and where
+// only some compiler refuses it ("Only:"). right.cpp is the other side.
+//
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <algorithm>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+const char* const kWrong[] = {
+    "await_int",   "await_job",      "await_lvalue",  "copy_task",
+    "drop_task",   "spawn_view",     "spawn_span",    "spawn_task",
+    "spawn_plain", "server_closure", "serve_closure",
+};
+
+struct Compiler {
+  std::string name;
+  bool clang = false;
+  int version = 0;
+};
+
+/// A compiler of this name, if there is one.
+std::vector<Compiler> find_compiler(const std::string& name) {
+  Program asked({name, "--version"});
+  if (asked.wait().code != 0) return {};
+  Compiler found;
+  found.name = name;
+  found.clang = contains(asked.out(), "clang");
+  Program version({name, "-dumpversion"});
+  version.wait();
+  found.version = std::atoi(version.out().c_str());
+  return {found};
+}
+
+std::vector<Compiler> compilers() {
+  std::vector<std::string> names{compiler_command()[0], "g++", "clang++-19"};
+  std::vector<Compiler> all;
+  for (auto name = names.begin(); name != names.end(); ++name) {
+    if (std::find(names.begin(), name, *name) != name) continue;
+    for (const Compiler& one : find_compiler(*name)) all.push_back(one);
+  }
+  return all;
+}
+
+std::string path_of(const std::string& name) {
+  return "tests/compile_fail/" + name + ".cpp";
+}
+
+/// What follows "// KEY: " in a source.
+std::string note(const std::string& source, const std::string& key) {
+  return Program::value_of(source, "// " + key);
+}
+
+/// What the compiler is to say about a source; empty: it takes it.
+std::string expected(const std::string& source, const Compiler& compiler) {
+  const bool only_old_gcc = note(source, "Only").rfind("g++ 12", 0) == 0;
+  if (only_old_gcc && (compiler.clang || compiler.version > 12)) return "";
+  const std::string always = note(source, "Says");
+  return always.empty() ? note(source, compiler.clang ? "clang" : "g++")
+                        : always;
+}
+
+}  // namespace
+
+TEST_CASE("compile_fail: wrong programs do not compile and hear why",
+          "[compile_fail]") {
+  struct Case {
+    std::string what;
+    std::string expected;
+    std::unique_ptr<Program> running;
+  };
+  std::list<Case> cases;
+  std::size_t running = 0;
+  const auto finish = [](Case& one) {
+    CAPTURE(one.what);
+    const End end = one.running->wait();
+    const std::string& said = one.running->err();
+    CAPTURE(said.substr(0, 4000));
+    if (one.expected.empty()) {
+      CHECK(end.code == 0);
+    } else {
+      CHECK(end.code == 1);
+      CHECK(contains(said, "error"));
+      CHECK(contains(said, one.expected));
+    }
+  };
+  for (const Compiler& compiler : compilers()) {
+    for (const char* const name : kWrong) {
+      const std::string source = contents(path_of(name));
+      REQUIRE(!source.empty());
+      cases.push_back(
+          {compiler.name + ' ' + name, expected(source, compiler),
+           std::make_unique<Program>(compile_command(
+               {compiler.name}, {"-fsyntax-only", path_of(name)}))});
+      if (++running > 2) {
+        finish(cases.front());
+        cases.pop_front();
+      }
+    }
+  }
+  for (Case& one : cases) finish(one);
+}
+
+TEST_CASE("compile_fail: the same done right compiles", "[compile_fail]") {
+  for (const Compiler& compiler : compilers()) {
+    CAPTURE(compiler.name);
+    Program program(
+        compile_command({compiler.name}, {"-fsyntax-only", path_of("right")}));
+    CHECK(program.wait().code == 0);
+    CHECK(program.err() == "");
+  }
+}

@@ -1,0 +1,111 @@
+// readme_test.cpp - what README.md shows compiles and runs as it is printed.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+/// A ```cpp block.
+struct Example {
+  std::string text;
+  std::size_t first_line = 0;  // in README.md
+  std::size_t lines = 0;
+
+  bool is_program() const { return contains(text, "int main("); }
+  bool is_server() const { return contains(text, "run_program(server("); }
+};
+
+std::vector<Example> examples() {
+  std::vector<Example> found;
+  std::istringstream readme(contents("README.md"));
+  bool inside = false;
+  std::size_t number = 0;
+  for (std::string line; std::getline(readme, line);) {
+    ++number;
+    if (line == "```cpp") {
+      found.emplace_back();
+      found.back().first_line = number + 1;
+      inside = true;
+    } else if (line == "```") {
+      inside = false;
+    } else if (inside) {
+      found.back().text += line + '\n';
+      ++found.back().lines;
+    }
+  }
+  return found;
+}
+
+/// Compiles and links. Returns: the path of the program.
+std::string built(TemporaryFolder& folder, const std::string& name,
+                  const std::string& text, bool is_program = true) {
+  const std::string source = folder.file(name + ".cpp");
+  std::ofstream(source) << text;
+  const std::string target = folder.file(name);
+  std::vector<std::string> rest{"-pthread", source, "-o", target};
+  if (is_program) {
+    rest.push_back(build_path("libviolet.a"));
+  } else {
+    rest.push_back("-c");
+  }
+  Program compiler(compile_command(compiler_command(), rest));
+  const End end = compiler.wait();
+  CAPTURE(text, compiler.err());
+  REQUIRE(end.code == 0);
+  CHECK(compiler.err() == "");
+  return target;
+}
+
+}  // namespace
+
+TEST_CASE("readme: the first example is a short one near the top", "[readme]") {
+  const std::vector<Example> all = examples();
+  REQUIRE(!all.empty());
+  CHECK(all[0].lines <= 12);
+  CHECK(all[0].first_line + all[0].lines <= 40);
+  CHECK(all[0].is_server());
+}
+
+TEST_CASE("readme: every example compiles and does its work", "[readme]") {
+  TemporaryFolder folder;
+  const std::vector<Example> all = examples();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Example& example = all[i];
+    CAPTURE(example.first_line);
+    const std::string name = "example" + std::to_string(i);
+    const std::string path =
+        built(folder, name, example.text, example.is_program());
+    if (!example.is_program() || example.is_server()) continue;
+    Program program({path});
+    CHECK(program.wait().code == 0);
+    CHECK(program.err() == "");
+  }
+}
+
+TEST_CASE("readme: the echo server echoes", "[readme]") {
+  TemporaryFolder folder;
+  std::string text = examples().at(0).text;
+  const auto port = text.find("4915");
+  REQUIRE(port != text.npos);
+  text.replace(port, 4, "0");  // any free one
+  Program program({built(folder, "echoer", text)});
+  const std::string line = program.line();
+  const std::string begin = "echoer: listening on 127.0.0.1:";
+  REQUIRE(line.rfind(begin, 0) == 0);
+  const Client client(
+      static_cast<std::uint16_t>(std::stoul(line.substr(begin.size()))));
+  const std::string data = noise(100'000);
+  CHECK((client.exchange(data) == data));
+  CHECK(program.stop(SIGINT).code == 0);
+  CHECK(program.err() == "echoer: stopped: 1 served, 0 cut\n");
+  CHECK(client.ended());
+}
