@@ -153,12 +153,14 @@ class Args {
     std::uint64_t count = 0;
     for (const Unit& known : kUnits) {
       if (known.name != unit) continue;
-      // A century in milliseconds is far from overflowing.
-      const bool good = whole(text.substr(0, digits), count) &&
-                        count <= 3'000'000'000'000 / 1000;
+      constexpr std::int64_t kCenturyMs = 3'155'760'000'000;
+      const bool good =
+          whole(text.substr(0, digits), count) &&
+          count <= static_cast<std::uint64_t>(kCenturyMs / known.ms);
+      if (!good) return {{}, false};
       return {std::chrono::milliseconds(static_cast<std::int64_t>(count) *
                                         known.ms),
-              good};
+              true};
     }
     return {{}, false};
   }

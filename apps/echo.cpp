@@ -86,17 +86,18 @@ class EchoServer {
         co_await serve(std::move(listener), handler, options);
     served_ += done.served;
     cut_ += done.cut;
+    if (--running_ == 0) print_summary();
   }
 
+ private:
   void print_summary() const {
-    if (settings_.quiet || sockets_.empty()) return;
+    if (settings_.quiet) return;
     ServerSummary all;
     all.served = served_;
     all.cut = cut_;
     complain(all.text());
   }
 
- private:
   /// Binds on the first loop; the others wait for the outcome.
   void open() {
     try {
@@ -120,6 +121,7 @@ class EchoServer {
   std::optional<ConnectionLimit> limit_;
   std::atomic<bool> opened_ = false;  // after which sockets_ stands
   std::vector<Fd> sockets_;
+  std::atomic<int> running_ = settings_.loops;  // loops that still serve
   std::atomic<std::uint64_t> served_ = 0;
   std::atomic<std::uint64_t> cut_ = 0;
 };
@@ -149,8 +151,6 @@ int main(int argc, char** argv) {
   }
 
   EchoServer server(settings);
-  const int code = run_program(
-      settings.loops, [&server](int index) { return server.run(index); });
-  if (code == 0) server.print_summary();
-  return code;
+  return run_program(settings.loops,
+                     [&server](int index) { return server.run(index); });
 }

@@ -111,6 +111,12 @@ Address noted_peer(const Slot& slot) noexcept {
 
 // ------------------------------------------------------------------- receiving
 
+bool SocketEvent::awaits_request() const noexcept {
+  if (slot_ == nullptr || (slot_->ready & kOwesReply) != 0) return false;
+  pollfd descriptor{slot_->fd, POLLIN, 0};
+  return sys::calls->poll(&descriptor, 1, 0) == 0;
+}
+
 bool RecvEvent::attempt() noexcept {
   if (buffer_.empty()) return true;
   return drive<Direction::kRead>([this](int fd) {

@@ -102,9 +102,8 @@ class SocketEvent : public SlotEvent {
   int error() const noexcept { return error_; }
 
  protected:
-  bool awaits_request() const noexcept {
-    return slot_ != nullptr && (slot_->ready & kOwesReply) == 0;
-  }
+  /// For idle(): nothing has come that is not answered, read or not.
+  bool awaits_request() const noexcept;
 
   explicit SocketEvent(Slot* slot) noexcept : SlotEvent(slot) {}
   SocketEvent(SocketEvent&&) noexcept = default;

@@ -113,7 +113,8 @@ void AcceptEvent::describe(Description& out) const {
 }
 
 Connection AcceptEvent::result() {
-  if (error_ != 0) throw_system(error_, "accept");
+  const int fd = slot_ == nullptr ? -1 : slot_->fd;
+  if (error_ != 0) raise("accept", concat({"fd ", std::to_string(fd)}));
   return Connection(std::move(accepted_));
 }
 

@@ -14,6 +14,9 @@ bool ConnectionLimit::take(const Remote& remote,
     --free_;
     return true;
   }
+  for (const Waiting& waiting : waiting_) {
+    if (waiting.queue == queue) return false;
+  }
   waiting_.push_back({remote, queue});
   return false;
 }
@@ -85,26 +88,35 @@ void Handlers::failed(JobBlock& child) noexcept {
 }
 
 void Handlers::left() noexcept {
-  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+  give_room_back();
   wake_all(*room_);
   if (empty()) wake_all(drained_);
 }
 
 /// Takes a place for one more client. Returns: false if there is none; room_
 /// is then woken when there may be.
-bool Handlers::has_room() noexcept {
+bool Handlers::take_room() noexcept {
   const std::size_t most = options_.max_connections;
   if (most != 0 && size() >= most) return false;
   return options_.shared_limit == nullptr ||
          options_.shared_limit->take(*remote_, room_);
 }
 
+void Handlers::give_room_back() noexcept {
+  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+}
+
+// A place in a shared limit is held only once there is a client for it: an
+// idle server must not keep it from a busy one.
 bool Handlers::NextEvent::attempt() noexcept {
   leave_queues();
-  if (!has_room_) has_room_ = handlers_.has_room();
-  if (has_room_) {
-    if (attempt_part(accept_)) return true;
+  if (handlers_.take_room()) {
+    const bool done = attempt_part(accept_);
+    if (done && accept_.error() == 0) return true;
+    handlers_.give_room_back();
+    if (done) return true;
   } else {
+    undo_part(accept_);
     room_place_.job = job();
     handlers_.room_->push_back(room_place_);
   }
@@ -121,10 +133,6 @@ bool Handlers::NextEvent::attempt() noexcept {
 void Handlers::NextEvent::undo() noexcept {
   leave_queues();
   undo_part(accept_);
-  if (has_room_ && handlers_.options_.shared_limit != nullptr) {
-    handlers_.options_.shared_limit->give_back();
-  }
-  has_room_ = false;
 }
 
 void Handlers::NextEvent::leave_queues() noexcept {
@@ -133,10 +141,10 @@ void Handlers::NextEvent::leave_queues() noexcept {
 }
 
 void Handlers::NextEvent::describe(Description& out) const {
-  if (has_room_) {
-    accept_.describe(out);
-  } else {
+  if (room_place_.in_list()) {
     out.text = "room for one more connection";
+  } else {
+    accept_.describe(out);
   }
 }
 

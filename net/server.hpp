@@ -145,7 +145,8 @@ class Handlers final : public Group {
 
   void failed(JobBlock& child) noexcept override;
   void left() noexcept override;
-  bool has_room() noexcept;
+  bool take_room() noexcept;
+  void give_room_back() noexcept;
 
   const Listener& listener_;  // in the same frame; outlives this
   ServerOptions options_;
@@ -177,7 +178,6 @@ class Handlers::NextEvent final : public Event {
   AcceptEvent accept_;
   Waiter stop_place_;
   Waiter room_place_;
-  bool has_room_ = false;  // a place in the limit is ours
   bool stopped_ = false;
 };
 

@@ -60,6 +60,7 @@ void print_line(std::string_view line) {
 
 int internal::run_body(ProgramBody& body) noexcept {
   fill_standard_descriptors();
+  const PipeSignalIgnored no_sigpipe;  // for last words, too
   name_program(own_name());
   program_runs = true;
   int code = 0;

@@ -20,6 +20,7 @@ bool Mailbox::put(Post& post) noexcept {
   const std::lock_guard lock(mutex_);
   if (poller_ == nullptr) return false;
   post.next = nullptr;
+  users_.fetch_add(1);
   if (last_ == nullptr) {
     first_ = last_ = &post;
     poller_->wake();  // the first post since the loop looked
@@ -31,6 +32,9 @@ bool Mailbox::put(Post& post) noexcept {
 
 Post* Mailbox::take_all() noexcept {
   const std::lock_guard lock(mutex_);
+  for (const Post* post = first_; post != nullptr; post = post->next) {
+    users_.fetch_sub(1);
+  }
   last_ = nullptr;
   return std::exchange(first_, nullptr);
 }
@@ -43,19 +47,10 @@ void Mailbox::close() noexcept {
   destroy_all(take_all());
 }
 
-bool Mailbox::empty() const noexcept {
-  const std::lock_guard lock(mutex_);
-  return first_ == nullptr;
-}
-
-void Mailbox::add_remote() noexcept {
-  remotes_.fetch_add(1, std::memory_order_relaxed);
-}
-
 // The last remote that goes may leave a loop with nothing to wait for: it is
 // woken to find that out.
 void Mailbox::remove_remote() noexcept {
-  if (remotes_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  if (users_.fetch_sub(1) > 1) return;
   const std::lock_guard lock(mutex_);
   if (poller_ != nullptr) poller_->wake();
 }

@@ -46,13 +46,11 @@ class Mailbox {
   /// taken are destroyed.
   void close() noexcept;
 
-  bool empty() const noexcept;
-
-  // How many Remotes could still post.
-  void add_remote() noexcept;
+  // Remotes that could still post, and posts that are not taken yet.
+  void add_remote() noexcept { users_.fetch_add(1); }
   void remove_remote() noexcept;
-  int remotes() const noexcept {
-    return remotes_.load(std::memory_order_acquire);
+  bool in_use() const noexcept {
+    return users_.load(std::memory_order_acquire) != 0;
   }
 
  private:
@@ -63,7 +61,7 @@ class Mailbox {
   Post* first_ = nullptr;
   Post* last_ = nullptr;
 
-  std::atomic<int> remotes_ = 0;
+  std::atomic<int> users_ = 0;
 };
 
 /// A loop as other threads may hold it. Copyable; any thread may use it and

@@ -23,36 +23,31 @@ constexpr Duration kCloseDownLimit = 5s;
 
 constinit thread_local Loop* loop_here = nullptr;
 
-/// Ignores SIGPIPE while any loop runs, if nobody else handles it: send(2) can
-/// be told not to raise it, write(2) and sendfile(2) cannot.
-class PipeSignalIgnored {
- public:
-  PipeSignalIgnored() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (users_++ > 0) return;
-    ::sigaction(SIGPIPE, nullptr, &before_);
-    if ((before_.sa_flags & SA_SIGINFO) != 0) return;
-    if (before_.sa_handler != SIG_DFL) return;
-    struct sigaction ignored{};
-    ignored.sa_handler = SIG_IGN;
-    ::sigaction(SIGPIPE, &ignored, nullptr);
-    changed_ = true;
-  }
-  PipeSignalIgnored(const PipeSignalIgnored&) = delete;
-  ~PipeSignalIgnored() {
-    const std::lock_guard lock(mutex_);
-    if (--users_ > 0 || !std::exchange(changed_, false)) return;
-    ::sigaction(SIGPIPE, &before_, nullptr);
-  }
-
- private:
-  static inline std::mutex mutex_;  // guards the rest
-  static inline int users_ = 0;
-  static inline bool changed_ = false;
-  static inline struct sigaction before_;
-};
+std::mutex pipe_signal_mutex;  // guards the rest
+int pipe_signal_users = 0;
+bool pipe_signal_changed = false;
+struct sigaction pipe_signal_before;
 
 }  // namespace
+
+PipeSignalIgnored::PipeSignalIgnored() noexcept {
+  const std::lock_guard lock(pipe_signal_mutex);
+  if (pipe_signal_users++ > 0) return;
+  ::sigaction(SIGPIPE, nullptr, &pipe_signal_before);
+  if ((pipe_signal_before.sa_flags & SA_SIGINFO) != 0) return;
+  if (pipe_signal_before.sa_handler != SIG_DFL) return;
+  struct sigaction ignored{};
+  ignored.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &ignored, nullptr);
+  pipe_signal_changed = true;
+}
+
+PipeSignalIgnored::~PipeSignalIgnored() {
+  const std::lock_guard lock(pipe_signal_mutex);
+  if (--pipe_signal_users > 0) return;
+  if (!std::exchange(pipe_signal_changed, false)) return;
+  ::sigaction(SIGPIPE, &pipe_signal_before, nullptr);
+}
 
 /// Makes a loop the current one of its thread for a while.
 struct Loop::Entered {
@@ -158,6 +153,7 @@ inline bool Loop::enter(JobBlock& job) noexcept {
 /// killed while it stood in the queue.
 void Loop::first_step(JobBlock& job) noexcept {
   if (job.step == Step::kEnded) return job.drop();
+  fresh_ = false;
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
@@ -252,10 +248,12 @@ void Loop::run_to_end(JobBlock& root) {
   own_.root = nullptr;
   const std::unique_ptr<std::string> cancelled = std::move(cancelled_);
   if (const std::exception_ptr error = root.see_error()) own_.note(root, error);
-  if (own_.failure) {
-    std::rethrow_exception(std::exchange(own_.failure, nullptr));
+  const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
+  if (!deadlock.empty()) {
+    if (failure) complain(concat({"a job failed, too: ", text_of(failure)}));
+    throw Deadlock(deadlock);
   }
-  if (!deadlock.empty()) throw Deadlock(deadlock);
+  if (failure) std::rethrow_exception(failure);
   if (cancelled) throw Killed(concat({"the run was cancelled: ", *cancelled}));
   if (!root.killed()) return;
   const Ending* ending = root.ending();
@@ -305,12 +303,12 @@ TimePoint Loop::next_deadline() const noexcept {
 
 /// True if another thread or a signal may wake a job.
 bool Loop::hears_from_outside() const noexcept {
-  return wake_hook_ != nullptr || mailbox_->remotes() != 0;
+  return wake_hook_ != nullptr || mailbox_->in_use();
 }
 
 bool Loop::stuck() const noexcept {
   return ready_.empty() && timers_.empty() && waiting_ == 0 &&
-         !hears_from_outside() && mailbox_->empty();
+         !hears_from_outside();
 }
 
 void Loop::stop() noexcept {
@@ -329,8 +327,10 @@ inline void Loop::settle(JobBlock& job) noexcept {
   try {
     if (job.top != nullptr) return job.settle(*job.top);
   } catch (...) {
-    job.ending_.reset(
-        new Ending{std::current_exception(), {}, 0, job.top->where()});
+    // A body that threw before its first await has no line of its own.
+    const std::source_location where =
+        job.top->line ? job.top->where() : job.spawned_at_;
+    job.ending_.reset(new Ending{std::current_exception(), {}, 0, where});
   }
   failed(job);
 }

@@ -48,6 +48,16 @@ struct LoopOptions {
   std::uint8_t budget = 32;
 };
 
+/// Ignores SIGPIPE while one of these lives, if nobody else handles it:
+/// send(2) can be told not to raise it, write(2) and sendfile(2) cannot. What
+/// was there before comes back with the last one.
+class PipeSignalIgnored {
+ public:
+  PipeSignalIgnored() noexcept;
+  PipeSignalIgnored(const PipeSignalIgnored&) = delete;
+  ~PipeSignalIgnored();
+};
+
 /// A job whose frames are being destroyed, or counted out of their group.
 /// These form a chain on the native stack, innermost first: a destructor may
 /// kill another job. Nothing that holds one of them may die meanwhile.
@@ -138,7 +148,8 @@ class Loop {
   bool stop_requested() const noexcept { return stop_requested_; }
 
   /// True if someone would notice stop().
-  bool stop_is_heard() const noexcept { return stop_hearers_ > 0; }
+  /// A loop that has not run anything yet gets the benefit of the doubt.
+  bool stop_is_heard() const noexcept { return stop_hearers_ > 0 || fresh_; }
 
   /// Has the present or next run() kill every job and throw Killed with this
   /// reason.
@@ -275,6 +286,7 @@ class Loop {
   WakeHook wake_hook_ = nullptr;
   bool stop_requested_ = false;
   int stop_hearers_ = 0;
+  bool fresh_ = true;  // no job has had a step
   WaitQueue stop_waiters_;
 };
 

@@ -85,11 +85,12 @@ SignalListener::SignalListener(Loop& loop) : loop_(loop), place_(0) {
     throw Misuse("violet: more than 256 loops listen to signals");
   }
   if (listeners++ == 0) install_handlers();
-  requests_seen_ = requests.load();
   dumps_seen_ = dumps.load();
   pollers[place_].store(&loop.poller());
   listener_here = this;
   loop_.set_wake_hook(act);
+  // A request that came while this loop was being made is meant for it, too.
+  if (requests.load() != 0) loop.poller().wake();
 }
 
 // A handler on another thread may hold our poller: it is waited for. One on
