@@ -265,9 +265,11 @@ void Loop::run_to_end(JobBlock& root) {
 /// Returns: why nothing can go on, if that is so.
 std::string Loop::drive(const JobBlock& root) {
   while (!own_.empty()) {
-    const bool failed = root.ending() != nullptr && root.ending()->error;
-    std::string deadlock = stuck() ? deadlock_text() : std::string();
-    if (failed || own_.failure || cancelled_ || !deadlock.empty()) {
+    const bool root_failed = root.ending() != nullptr && root.ending()->error;
+    const bool failed = root_failed || own_.failure || cancelled_;
+    std::string deadlock;
+    if (!failed && stuck()) deadlock = deadlock_text();
+    if (failed || !deadlock.empty()) {
       close_down();
       return deadlock;
     }
