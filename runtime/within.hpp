@@ -31,17 +31,18 @@ class Within final : public Event {
         limit_(other.limit_) {}
 
   bool attempt() noexcept override {
+    if (late_) return expire();
     if (attempt_part(event_)) {
       stop_timer();
       return true;
     }
     if (!armed_) arm();
-    // An event that merely lets others go first is attempted again before
-    // the limit counts.
-    const bool goes_behind = job()->step == Step::kReady;
-    if (goes_behind || !is_over()) return false;
-    undo_part(event_);
-    return expired_ = true;
+    if (!is_over()) return false;
+    // An event that lets others go first stands in the ready queue already:
+    // the limit then counts at its next turn.
+    if (job()->step != Step::kReady) return expire();
+    late_ = limit_ > Duration::zero();
+    return false;
   }
 
   void undo() noexcept override {
@@ -79,6 +80,11 @@ class Within final : public Event {
     if (!loop.timers().start(timer_, end, *job())) error_ = ENOMEM;
   }
 
+  bool expire() noexcept {
+    undo_part(event_);
+    return expired_ = true;
+  }
+
   bool is_over() const noexcept { return !timer_.active(); }
 
   void stop_timer() noexcept {
@@ -88,6 +94,7 @@ class Within final : public Event {
   E event_;
   Duration limit_;
   bool armed_ = false;
+  bool late_ = false;  // the limit passed while the event let others go first
   bool expired_ = false;
   Timer timer_;
 };
