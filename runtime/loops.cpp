@@ -18,8 +18,9 @@ namespace {
 /// The loops of one run_loops, and what went wrong first.
 class Crew {
  public:
-  Crew(RootMaker& maker, bool listen_to_signals) noexcept
-      : maker_(maker), listen_to_signals_(listen_to_signals) {}
+  Crew(RootMaker& maker, bool listen_to_signals) noexcept : maker_(maker) {
+    if (listen_to_signals) handlers_.emplace();
+  }
 
   void run(int count) {
     std::vector<std::thread> threads;
@@ -40,7 +41,7 @@ class Crew {
     try {
       Loop loop;
       std::optional<SignalListener> listener;
-      if (listen_to_signals_) listener.emplace(loop);
+      if (handlers_) listener.emplace(loop);
       if (!join(loop)) return;
       loop.run(maker_.make(index));
     } catch (...) {
@@ -67,7 +68,9 @@ class Crew {
   }
 
   RootMaker& maker_;
-  bool listen_to_signals_;
+
+  // Held for the whole run: a signal may end some loops before others begin.
+  std::optional<SignalHandlers> handlers_;
 
   std::mutex mutex_;  // guards what follows
   std::vector<std::shared_ptr<Mailbox>> remotes_;

@@ -29,18 +29,18 @@ std::atomic<int> dumps = 0;     // SIGUSR1 and SIGINFO so far
 std::atomic<int> last_request = 0;
 std::atomic<int> unwinds = 0;
 
-// What the listeners share, and the actions that they replaced.
+// What else the loops share, and the actions that the handlers replaced.
 std::mutex mutex;
-int listeners = 0;
+int handlers_wanted = 0;
 struct sigaction before[std::size(kSignals)];
 
 thread_local SignalListener* listener_here = nullptr;
 
-extern "C" void on_alarm(int) {
+void on_alarm(int) {
   ::_exit(128 + last_request.load());
 }
 
-extern "C" void on_signal(int number) {
+void on_signal(int number) {
   handlers_running.fetch_add(1);
   if (number == SIGINT || number == SIGTERM) {
     last_request.store(number);
@@ -78,13 +78,22 @@ void restore_handlers() noexcept {
 
 }  // namespace
 
-SignalListener::SignalListener(Loop& loop) : loop_(loop), place_(0) {
+SignalHandlers::SignalHandlers() noexcept {
+  const std::lock_guard lock(mutex);
+  if (handlers_wanted++ == 0) install_handlers();
+}
+
+SignalHandlers::~SignalHandlers() {
+  const std::lock_guard lock(mutex);
+  if (--handlers_wanted == 0) restore_handlers();
+}
+
+SignalListener::SignalListener(Loop& loop) : loop_(loop) {
   const std::lock_guard lock(mutex);
   while (place_ < kMostLoops && pollers[place_].load() != nullptr) ++place_;
   if (place_ == kMostLoops) {
     throw Misuse("violet: more than 256 loops listen to signals");
   }
-  if (listeners++ == 0) install_handlers();
   dumps_seen_ = dumps.load();
   pollers[place_].store(&loop.poller());
   listener_here = this;
@@ -102,7 +111,6 @@ SignalListener::~SignalListener() {
   pollers[place_].store(nullptr);
   while (handlers_running.load() != 0) {
   }
-  if (--listeners == 0) restore_handlers();
 }
 
 void SignalListener::act(Loop& loop) noexcept {

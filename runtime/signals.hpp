@@ -15,8 +15,17 @@
 
 namespace violet {
 
-/// While it lives, its loop acts on signals. The first one in the process
+/// While one of these lives, signals are counted. The first one in the process
 /// installs the handlers, the last one restores what was there before.
+class SignalHandlers {
+ public:
+  SignalHandlers() noexcept;
+  SignalHandlers(const SignalHandlers&) = delete;
+  SignalHandlers& operator=(const SignalHandlers&) = delete;
+  ~SignalHandlers();
+};
+
+/// While it lives, its loop acts on signals.
 class SignalListener {
  public:
   /// Throws: Misuse beyond 256 listening loops.
@@ -28,8 +37,9 @@ class SignalListener {
  private:
   static void act(Loop& loop) noexcept;
 
+  SignalHandlers handlers_;
   Loop& loop_;  // outlives this
-  std::size_t place_;
+  std::size_t place_ = 0;
   int requests_seen_ = 0;
   int dumps_seen_ = 0;
 };

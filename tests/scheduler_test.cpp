@@ -741,12 +741,12 @@ TEST_CASE("loop: a job that is spawned while it ends dies as well",
           "[scheduler]") {
   const auto end = in_child([] {
     bool ran = false;
+    const auto late = [&]() -> Task<> {
+      ran = true;
+      co_return;
+    };
     {
       World world;
-      const auto late = [&]() -> Task<> {
-        ran = true;
-        co_return;
-      };
       const auto body = [&]() -> Task<> {
         const AtEnd spawns([&] { spawn(late); });
         co_await forever();
