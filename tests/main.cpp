@@ -1,4 +1,8 @@
-// main.cpp - runs the tests, and counts descriptors before and after.
+// main.cpp - runs the tests, watches over them, and counts descriptors before
+// and after.
+//
+// A test that hangs is named and ends the run: the limit is far beyond what
+// any test takes, so it decides nothing else.
 //
 // A descriptor that some test forgot to close would be found by nobody else:
 // the sanitizers see memory only.
@@ -7,10 +11,13 @@
 #define CATCH_CONFIG_RUNNER  // version 2: the runner is compiled here
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <string>
 
 #include "catch.hpp"
 
@@ -33,7 +40,38 @@ int open_descriptors(int end) {
   return count;
 }
 
+constexpr unsigned kLimitSeconds = 300;
+std::string running_test;  // with a newline, for the handler
+
+void on_alarm(int) {
+  constexpr char kSays[] = "This test hangs: ";
+  [[maybe_unused]] ssize_t n = ::write(2, kSays, sizeof kSays - 1);
+  n = ::write(2, running_test.data(), running_test.size());
+  ::_exit(1);
+}
+
+#if defined(CATCH_VERSION_MAJOR) && CATCH_VERSION_MAJOR == 2
+using Listener = Catch::TestEventListenerBase;
+#else
+using Listener = Catch::EventListenerBase;
+#endif
+
+class Watchdog final : public Listener {
+ public:
+  using Listener::Listener;
+
+  void testCaseStarting(const Catch::TestCaseInfo& test) override {
+    running_test = test.name + '\n';
+    ::signal(SIGALRM, on_alarm);
+    ::alarm(kLimitSeconds);
+  }
+
+  void testCaseEnded(const Catch::TestCaseStats&) override { ::alarm(0); }
+};
+
 }  // namespace
+
+CATCH_REGISTER_LISTENER(Watchdog)
 
 int main(int argc, char** argv) {
   const int end = descriptor_end();

@@ -147,9 +147,16 @@ class Nursery final : public Group {
   void left() noexcept override { ++left_count; }
 };
 
+/// Frames in use. Frees what earlier tests left in the pool, which would have
+/// to be counted each time.
+inline std::size_t live_frames() noexcept {
+  frame_pool.release();
+  return frame_pool.live();
+}
+
 /// What must be as before once a loop is gone.
 struct Footprint {
-  std::size_t blocks = frame_pool.live();
+  std::size_t blocks = live_frames();
   std::size_t slots = Slots::here().in_use();
   int claims = Slots::here().waiting();
   int descriptors = open_descriptors();

@@ -600,16 +600,17 @@ TEST_CASE("slots: a write that goes behind others stays the only writer",
   });
 }
 
-// Hidden: it does not end yet, and why is not understood.
 TEST_CASE("slots: a borrowed slot lasts while a write goes behind others",
-          "[.][slots]") {
+          "[slots][threads]") {
   in_a_thread([&] {
     ShortCalls calls;
     const ScopedCalls guard(calls);
     const std::size_t before = Slots::here().in_use();
     Pair pair = make_socketpair();
     const int fd = pair[0].get();
-    const std::string much(100, 'm');
+    // More than the budget; but a unix socket is writable only while three
+    // quarters of its buffer are free, and one byte takes 768 of them.
+    const std::string much(50, 'm');
     const auto body = [&]() -> Task<> {
       const Job<> writer = spawn([&]() -> Task<> { co_await write(fd, much); });
       co_await yield_now();

@@ -92,16 +92,18 @@ class Noted {
 
 // --------------------------------------------------------------- descriptors
 
-/// How many descriptors this process has open.
+/// How many descriptors this process has open. One call of poll(2) for all:
+/// tests that kill everywhere ask thousands of times.
 inline int open_descriptors() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  const int end = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 4096));
-  int count = 0;
-  for (int fd = 0; fd < end; ++fd) {
-    if (::fcntl(fd, F_GETFD) >= 0) ++count;
-  }
-  return count;
+  std::vector<pollfd> all(std::min<std::size_t>(limit.rlim_cur, 4096));
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].fd = static_cast<int>(i);
+  ::poll(all.data(), static_cast<nfds_t>(all.size()), 0);
+  const auto is_open = [](const pollfd& one) {
+    return (one.revents & POLLNVAL) == 0;
+  };
+  return static_cast<int>(std::count_if(all.begin(), all.end(), is_open));
 }
 
 inline bool is_open(int fd) {
