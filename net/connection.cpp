@@ -113,57 +113,71 @@ Address noted_peer(const Slot& slot) noexcept {
 
 bool SocketEvent::awaits_request() const noexcept {
   if (slot_ == nullptr || (slot_->ready & kOwesReply) != 0) return false;
-  pollfd descriptor{slot_->fd, POLLIN, 0};
-  return sys::calls->poll(&descriptor, 1, 0) == 0;
+  return sys::poll_now(slot_->fd, POLLIN) == 0;
 }
 
 bool RecvEvent::attempt() noexcept {
   if (buffer_.empty()) return true;
   return drive<Direction::kRead>([this](int fd) {
-    const ssize_t count = receive(fd, buffer_.data(), buffer_.size());
-    if (count > 0) got_ = static_cast<std::size_t>(count);
-    return count;
-  });
-}
-
-bool RecvChunkEvent::receive_chunk() noexcept {
-  return conclude<Direction::kRead>([this](int fd) -> ssize_t {
-    auto& pool = internal::buffer_pool;
-    char* buffer = pool.take();
-    if (buffer == nullptr) return -ENOMEM;
-    const ssize_t count = receive(fd, buffer, pool.kBytes);
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::recv(fd, buffer_.data(), buffer_.size()); });
     if (count > 0) {
-      buffer_ = buffer;
-      word_ = static_cast<std::uint32_t>(count);
-    } else {
-      pool.give_back(buffer);
+      got_ = static_cast<std::size_t>(count);
+      slot_->received(got_, buffer_.size());
     }
     return count;
   });
 }
 
-// --------------------------------------------------------------------- sending
-
-// A short send is probed until EAGAIN: the next edge comes only after that.
-template <bool kAll>
-inline ssize_t BasicSendEvent<kAll>::send_on(int fd) noexcept {
-  for (;;) {
-    const char* rest = data_.data() + sent_;
-    const std::size_t size = data_.size() - sent_;
-    const ssize_t count =
-        sys::uninterrupted([&] { return sys::calls->send(fd, rest, size, 0); });
-    if (count < 0) return count;
-    const auto taken = static_cast<std::size_t>(count);
-    slot_->sent(taken);
-    sent_ += taken;
-    if (!kAll || taken == size) return 0;
-    if (!spend()) return kGoBehind;
-  }
+// The usual outcome of receiving and of sending goes straight down, and
+// whatever else there may be to do is put off to a second function: this is
+// where a server spends its time.
+bool RecvChunkEvent::receive_chunk() noexcept {
+  auto& pool = internal::buffer_pool;
+  char* buffer = pool.take();
+  const ssize_t count =
+      buffer == nullptr ? -ENOMEM : sys::recv(slot_->fd, buffer, pool.kBytes);
+  if (count <= 0) [[unlikely]]
+    return received_none(buffer, count);
+  slot_->received(static_cast<std::size_t>(count), pool.kBytes);
+  buffer_ = buffer;
+  word_ = static_cast<std::uint32_t>(count);
+  return conclude<Direction::kRead>(count);
 }
+
+bool RecvChunkEvent::received_none(char* buffer, ssize_t count) noexcept {
+  if (buffer != nullptr) internal::buffer_pool.give_back(buffer);
+  if (count == -EINTR) return receive_chunk();
+  return conclude<Direction::kRead>(count);
+}
+
+// --------------------------------------------------------------------- sending
 
 template <bool kAll>
 bool BasicSendEvent<kAll>::send_now() noexcept {
-  return conclude<Direction::kWrite>([this](int fd) { return send_on(fd); });
+  const std::size_t rest = data_.size() - sent_;
+  const ssize_t count = sys::send(slot_->fd, data_.data() + sent_, rest);
+  if (count != static_cast<ssize_t>(rest)) [[unlikely]]
+    return conclude<Direction::kWrite>(send_on(slot_->fd, count));
+  slot_->sent(rest);
+  sent_ += rest;
+  return conclude<Direction::kWrite>(count);
+}
+
+/// Goes on after a call that has taken `count` bytes, or failed. A short send
+/// is probed until EAGAIN: the next edge comes only after that.
+template <bool kAll>
+ssize_t BasicSendEvent<kAll>::send_on(int fd, ssize_t count) noexcept {
+  for (;;) {
+    if (count < 0 && count != -EINTR) return count;
+    if (count > 0) {
+      slot_->sent(static_cast<std::size_t>(count));
+      sent_ += static_cast<std::size_t>(count);
+      if (!kAll || sent_ == data_.size()) return 0;
+      if (!spend()) return kGoBehind;
+    }
+    count = sys::send(fd, data_.data() + sent_, data_.size() - sent_);
+  }
 }
 
 template <bool kAll>
@@ -181,8 +195,7 @@ template class BasicSendEvent<true>;
 bool ConnectEvent::attempt() noexcept {
   if (slot_ == nullptr && begin_connecting()) return true;
   return drive<Direction::kWrite>([](int fd) -> ssize_t {
-    pollfd descriptor{fd, POLLOUT, 0};
-    if (sys::calls->poll(&descriptor, 1, 0) == 0) return -EAGAIN;
+    if (sys::poll_now(fd, POLLOUT) == 0) return -EAGAIN;
     int error = 0;
     unsigned size = sizeof error;
     sys::calls->getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);

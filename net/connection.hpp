@@ -109,16 +109,6 @@ class SocketEvent : public SlotEvent {
   SocketEvent(SocketEvent&&) noexcept = default;
   ~SocketEvent() = default;
 
-  /// One recv(2), with its conclusions about the slot.
-  ssize_t receive(int fd, char* data, std::size_t size) noexcept {
-    const ssize_t count =
-        sys::uninterrupted([&] { return sys::calls->recv(fd, data, size, 0); });
-    if (count > 0) {
-      slot_->received(static_cast<std::size_t>(count), size);
-    }
-    return count;
-  }
-
   [[noreturn]] void throw_error(const char* call) const;
   void describe_as(const char* call, Description& out) const;
 };
@@ -162,6 +152,7 @@ class RecvChunkEvent : public SocketEvent {
 
  private:
   bool receive_chunk() noexcept;
+  bool received_none(char* buffer, ssize_t count) noexcept;
 
   // Set only by the attempt that receives, and with it word_ to the size;
   // result() follows at once.
@@ -189,7 +180,7 @@ class BasicSendEvent : public SocketEvent {
 
  private:
   bool send_now() noexcept;
-  ssize_t send_on(int fd) noexcept;
+  ssize_t send_on(int fd, ssize_t count) noexcept;
 
   std::string_view data_;  // the caller's
   std::size_t sent_ = 0;

@@ -70,12 +70,10 @@ bool DescriptorEvent::have_slot() noexcept {
 }
 
 ssize_t DescriptorEvent::ask(short events) const noexcept {
-  pollfd descriptor{fd_, events, 0};
-  const int ready =
-      sys::uninterrupted([&] { return sys::calls->poll(&descriptor, 1, 0); });
+  const int ready = sys::poll_now(fd_, events);
   if (ready == 0) return -EAGAIN;
   if (ready < 0) return ready;
-  return (descriptor.revents & POLLNVAL) != 0 ? -EBADF : 0;
+  return (ready & POLLNVAL) != 0 ? -EBADF : 0;
 }
 
 // Who waits for a direction that the descriptor does not have waits for ever.

@@ -94,16 +94,16 @@ class EpollPoller final : public Poller {
   std::span<const Ready> wait(TimePoint deadline, bool) noexcept override {
     const int count = sleep_until(deadline);
     if (count < 0 && errno != EINTR) fatal("epoll_wait failed");
-    std::size_t size = 0;
+    Ready* end = ready_;
     for (int i = 0; i < count; ++i) {
-      if (events_[i].data.u64 == kWakeToken) {
+      const std::uint64_t data = events_[i].data.u64;
+      if (data == kWakeToken) [[unlikely]] {
         swallow_wake();
-        continue;
+      } else {
+        *end++ = {unpacked(data), readiness(events_[i].events)};
       }
-      ready_[size++] = {unpacked(events_[i].data.u64),
-                        readiness(events_[i].events)};
     }
-    return {ready_, size};
+    return {ready_, end};
   }
 
   void wake() noexcept override {

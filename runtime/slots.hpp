@@ -268,7 +268,7 @@ class SlotEvent : public Event {
   /// Returns: true when it is done; error_ tells how.
   template <Direction kDirection, class Operation>
   bool drive(Operation operation) noexcept {
-    return may_try<kDirection>() ? conclude<kDirection>(operation)
+    return may_try<kDirection>() ? conclude<kDirection>(operation(slot_->fd))
                                  : wait_for_edge<kDirection>();
   }
 
@@ -281,10 +281,9 @@ class SlotEvent : public Event {
            (waiter(kDirection) == nullptr || waiter(kDirection) == this);
   }
 
-  /// One half of drive(): tries, and draws the conclusion.
-  template <Direction kDirection, class Operation>
-  bool conclude(Operation operation) noexcept {
-    const ssize_t done = operation(slot_->fd);
+  /// One half of drive(): what follows from what the operation returned.
+  template <Direction kDirection>
+  bool conclude(ssize_t done) noexcept {
     if (done < 0) [[unlikely]]
       return not_done(kDirection, done);
     let_go(kDirection);

@@ -15,16 +15,6 @@ namespace violet::sys {
 constinit Calls kernel;
 constinit thread_local Calls* calls = &kernel;
 
-namespace {
-
-/// From the C library's convention (-1 and errno) to the kernel's own.
-template <class Result>
-Result checked(Result result) noexcept {
-  return result < 0 ? static_cast<Result>(-errno) : result;
-}
-
-}  // namespace
-
 // Every descriptor we make is non-blocking and close-on-exec from birth, so
 // that no fork(2) in another thread can catch it in between.
 int Calls::socket(int domain, int type, int protocol) noexcept {
@@ -116,6 +106,13 @@ int Calls::unlink(const char* path) noexcept {
 int Calls::poll(pollfd* descriptors, unsigned long count,
                 int timeout_ms) noexcept {
   return checked(::poll(descriptors, count, timeout_ms));
+}
+
+int poll_now(int fd, short events) noexcept {
+  pollfd descriptor{fd, events, 0};
+  const int ready =
+      uninterrupted([&] { return calls->poll(&descriptor, 1, 0); });
+  return ready <= 0 ? ready : descriptor.revents;
 }
 
 void* Calls::allocate(std::size_t size) noexcept {

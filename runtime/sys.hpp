@@ -13,12 +13,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cerrno>
 #include <cstddef>
 
-struct sockaddr;
 struct pollfd;
 
 namespace violet::sys {
@@ -69,6 +69,25 @@ extern Calls kernel;
 /// it out again before the object dies.
 extern constinit thread_local Calls* calls;
 
+/// From the C library's convention (-1 and errno) to the kernel's own.
+template <class Result>
+inline Result checked(Result result) noexcept {
+  return result < 0 ? static_cast<Result>(-errno) : result;
+}
+
+// The two calls that every message makes: at rest they go straight to the
+// kernel.
+inline ssize_t recv(int fd, void* data, std::size_t size) noexcept {
+  if (calls != &kernel) [[unlikely]]
+    return calls->recv(fd, data, size, 0);
+  return checked(::recv(fd, data, size, 0));
+}
+inline ssize_t send(int fd, const void* data, std::size_t size) noexcept {
+  if (calls != &kernel) [[unlikely]]
+    return calls->send(fd, data, size, 0);
+  return checked(::send(fd, data, size, MSG_NOSIGNAL));
+}
+
 /// Repeats a call for as long as a signal interrupts it.
 template <class Call>
 inline auto uninterrupted(Call call) noexcept {
@@ -76,5 +95,10 @@ inline auto uninterrupted(Call call) noexcept {
   while (result == -EINTR) result = call();
   return result;
 }
+
+/// Asks poll(2) about one descriptor, without waiting.
+/// Returns: what of `events` is there, with POLLERR, POLLHUP and POLLNVAL; 0
+/// for nothing, or a negated error number.
+int poll_now(int fd, short events) noexcept;
 
 }  // namespace violet::sys
