@@ -49,19 +49,6 @@ ServerOptions options_of(const Settings& settings) {
   return options;
 }
 
-/// The listeners of all loops, on one port: the first may choose it.
-std::vector<Fd> listen_for_all(const Settings& settings) {
-  ListenOptions options;
-  options.reuse_port = settings.loops > 1;
-  Address address = Address::parse(settings.host, settings.port);
-  std::vector<Fd> sockets;
-  for (int i = 0; i < settings.loops; ++i) {
-    sockets.push_back(listen_socket(address, options));
-    address = local_address(sockets.back().get());
-  }
-  return sockets;
-}
-
 /// What the loops have in common.
 class EchoServer {
  public:
@@ -101,7 +88,8 @@ class EchoServer {
   /// Binds on the first loop; the others wait for the outcome.
   void open() {
     try {
-      sockets_ = listen_for_all(settings_);
+      sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
+                                static_cast<std::size_t>(settings_.loops));
       print_line("echo: listening on " +
                  local_address(sockets_[0].get()).text());
     } catch (...) {

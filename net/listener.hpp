@@ -81,6 +81,9 @@ class Listener {
   void close() noexcept { descriptor_.close(); }
   explicit operator bool() const noexcept { return bool(descriptor_); }
 
+  /// What the events of other files are made of.
+  const Descriptor& descriptor() const noexcept { return descriptor_; }
+
  private:
   Descriptor descriptor_;
   Address address_;

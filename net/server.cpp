@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "server.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -106,10 +108,30 @@ void Handlers::give_room_back() noexcept {
   if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
 }
 
+/// True if there is a client in the backlog.
+bool Handlers::somebody_waits() const noexcept {
+  return sys::poll_now(listener_.descriptor().fd(), POLLIN) > 0;
+}
+
+void Handlers::begin_to_stop() noexcept {
+  stopped_at_ = loop().now();
+  end_idle();
+}
+
+Duration Handlers::time_left() const noexcept {
+  return after(stopped_at_, options_.grace) - loop().now();
+}
+
 // A place in a shared limit is held only once there is a client for it: an
 // idle server must not keep it from a busy one.
 bool Handlers::NextEvent::attempt() noexcept {
   leave_queues();
+  Loop& loop = handlers_.loop();
+  const bool stopping = handlers_.stopped_at_ != kNever;
+  if (loop.stop_requested() && !stopping) {
+    undo();
+    return stopped_ = true;
+  }
   if (handlers_.take_room()) {
     const bool done = attempt_part(accept_);
     if (done && accept_.error() == 0) return true;
@@ -120,8 +142,8 @@ bool Handlers::NextEvent::attempt() noexcept {
     room_place_.job = job();
     handlers_.room_->push_back(room_place_);
   }
-  Loop& loop = handlers_.loop();
-  if (loop.stop_requested()) {
+  if (stopping) {
+    if (room_place_.in_list() && handlers_.somebody_waits()) return false;
     undo();
     return stopped_ = true;
   }
@@ -180,8 +202,7 @@ class Handlers::DrainedEvent final : public Event {
 };
 
 Task<> Handlers::drain() {
-  end_idle();
-  const bool drained = co_await within(options_.grace, DrainedEvent(*this));
+  const bool drained = co_await within(time_left(), DrainedEvent(*this));
   if (drained) co_return;
   summary_.cut = size();
   kill_all("the grace is over");

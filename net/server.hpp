@@ -131,11 +131,19 @@ class Handlers final : public Group {
   ~Handlers() { kill_all("its server is gone"); }
 
   /// Waits for the next client.
-  /// Returns: none once the server is to stop and the backlog is empty.
+  /// Returns: none once the loop is asked to stop; after begin_to_stop(), none
+  /// once the backlog is empty: who waits there gets the room that others
+  /// leave.
   class NextEvent;
   NextEvent next() noexcept;
 
-  /// Ends what is idle, waits at most the grace for the rest, kills it.
+  /// The server is to stop: ends what is idle, now and from now on.
+  void begin_to_stop() noexcept;
+
+  /// What is left of the grace.
+  Duration time_left() const noexcept;
+
+  /// Waits at most the rest of the grace for the handlers, kills them.
   Task<> drain();
 
   const ServerSummary& summary() const noexcept { return summary_; }
@@ -147,6 +155,7 @@ class Handlers final : public Group {
   void left() noexcept override;
   bool take_room() noexcept;
   void give_room_back() noexcept;
+  bool somebody_waits() const noexcept;
 
   const Listener& listener_;  // in the same frame; outlives this
   ServerOptions options_;
@@ -154,7 +163,8 @@ class Handlers final : public Group {
   StopHearer hears_;
   std::optional<Remote> remote_;     // only with a shared limit
   std::shared_ptr<WaitQueue> room_;  // woken when there may be room again
-  WaitQueue drained_;                // woken when the last handler has left
+  TimePoint stopped_at_ = kNever;
+  WaitQueue drained_;  // woken when the last handler has left
   ServerSummary summary_;
 };
 
@@ -191,14 +201,25 @@ Address peer_of_handler(const JobBlock& job) {
   return std::get<0>(static_cast<const ServedJob&>(job).arguments()).peer();
 }
 
+/// Without a grace, the backlog is still taken; but a crowd that keeps coming
+/// does not keep a server from stopping.
+inline constexpr Duration kBacklogTime = std::chrono::milliseconds(100);
+
 template <class Handler>
 Task<ServerSummary> serve_with(Listener listener, Handler handler,
                                ServerOptions options,
                                std::source_location where) {
   Handlers handlers(listener, options, peer_of_handler<Handler>);
-  while (auto client = co_await handlers.next()) {
+  const auto start = [&](Connection& client) {
     spawn_in(handlers, where, HandlerRef<Handler>(handler),
-             Handoff(std::move(*client)));
+             Handoff(std::move(client)));
+  };
+  while (auto client = co_await handlers.next()) start(*client);
+  handlers.begin_to_stop();
+  while (handlers.time_left() > -kBacklogTime) {
+    auto last = co_await within(handlers.time_left(), handlers.next());
+    if (!last || !*last) break;
+    start(**last);
   }
   listener.close();
   co_await handlers.drain();

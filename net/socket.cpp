@@ -18,21 +18,46 @@ int checked(int result, const char* call, const Address& address) {
   return result;
 }
 
-}  // namespace
+void share_port(const Fd& fd) {
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
+}
 
-Fd listen_socket(const Address& address, ListenOptions options) {
+Fd bound_socket(const Address& address, bool shared) {
   Fd fd(checked(sys::calls->socket(address.family(), SOCK_STREAM, 0), "socket",
                 address));
   if (address.family() != AF_UNIX) {
     set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
-    if (options.reuse_port) {
-      set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-    }
+    if (shared) share_port(fd);
   }
   checked(sys::calls->bind(fd.get(), address.get(), address.size()), "bind",
           address);
-  checked(sys::calls->listen(fd.get(), options.backlog), "listen", address);
   return fd;
+}
+
+void listen_on(const Fd& fd, const Address& address,
+               const ListenOptions& options) {
+  checked(sys::calls->listen(fd.get(), options.backlog), "listen", address);
+}
+
+}  // namespace
+
+Fd listen_socket(const Address& address, ListenOptions options) {
+  Fd fd = bound_socket(address, options.reuse_port);
+  listen_on(fd, address, options);
+  return fd;
+}
+
+// The first is bound alone, so that a stranger on the port is an error, and
+// shares it from then on.
+std::vector<Fd> listen_sockets(const Address& address, std::size_t count,
+                               ListenOptions options) {
+  std::vector<Fd> sockets;
+  sockets.push_back(bound_socket(address, options.reuse_port));
+  if (count > 1) share_port(sockets[0]);
+  const Address shared = local_address(sockets[0].get());
+  while (sockets.size() < count) sockets.push_back(bound_socket(shared, true));
+  for (const Fd& fd : sockets) listen_on(fd, shared, options);
+  return sockets;
 }
 
 void set_option(int fd, int level, int option, int value, const char* name) {

@@ -7,8 +7,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <vector>
 
 #include "../runtime/fd.hpp"
 #include "address.hpp"
@@ -22,8 +23,8 @@ struct ListenOptions {
   /// Connections that may wait to be accepted; the system caps it.
   int backlog = 4096;
 
-  /// Lets several sockets share the port: the system spreads connections
-  /// over them. One for each loop of run_loops.
+  /// Lets several sockets share the port, of other processes of the same user,
+  /// too: the system spreads connections over them. See listen_sockets().
   bool reuse_port = false;
 };
 
@@ -32,6 +33,12 @@ struct ListenOptions {
 /// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
 Fd listen_socket(const Address& address,
                  ListenOptions options = ListenOptions());
+
+/// As many sockets as run_loops has loops, on one port that they share with
+/// each other and with nobody else. A port of 0 becomes one real one.
+/// Throws: as listen_socket().
+std::vector<Fd> listen_sockets(const Address& address, std::size_t count,
+                               ListenOptions options = ListenOptions());
 
 /// Sets an option that is an int.
 /// Throws: std::system_error that names the option.

@@ -344,7 +344,7 @@ class Group : public Link<Group> {
       std::source_location where = std::source_location::current()) noexcept;
 
   /// Ends the children that await a peer's next request: those who do so now
-  /// at once, the others when they come to it.
+  /// at once, the others and whoever is still added when they come to it.
   void end_idle() noexcept;
 
   const List<JobBlock, JobBlock>& children() const noexcept {
@@ -381,6 +381,7 @@ class Group : public Link<Group> {
 
   void add(JobBlock& child) noexcept {
     child.group_ = this;
+    child.ends_when_idle_ = ends_idle_;
     children_.push_back(child);
     ++size_;
   }
@@ -402,6 +403,7 @@ class Group : public Link<Group> {
   List<JobBlock, JobBlock> children_;  // not ended, oldest first
   List<JobBlock, JobBlock> unseen_;    // failed; handles may still see it
   bool being_destroyed_ = false;
+  bool ends_idle_ = false;
   std::size_t size_ = 0;  // of children_
 };
 

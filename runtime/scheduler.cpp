@@ -485,6 +485,7 @@ bool Group::kill_all(std::string_view reason,
 }
 
 void Group::end_idle() noexcept {
+  ends_idle_ = true;
   JobBlock* child = children_.empty() ? nullptr : &children_.front();
   while (child != nullptr) {
     JobBlock* next = children_.next(*child);

@@ -854,6 +854,62 @@ TEST_CASE("server: a stop finds a server that has no room", "[server]") {
   CHECK(served.summary.served == 1);
 }
 
+TEST_CASE("server: a stop serves who waits behind its limit", "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 1;
+  Served served(options);
+  std::deque<Fd> clients;
+  served.run(echo, [&](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await expect_echo(conn);
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(dial(s.address));
+      CHECK(support::put(clients.back().get(), "x"));
+    }
+    co_await settle();
+    Loop::current().stop();
+    co_await wait(s.server);
+    for (const Fd& client : clients) {
+      CHECK(support::arrives(client.get(), POLLIN));
+      CHECK(support::get(client.get()) == "x");
+    }
+    clients.clear();
+  });
+  CHECK(served.summary.served == 4);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: who waits behind its limit is not waited for without end",
+          "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 1;
+  options.grace = 2s;
+  Served served(options);
+  std::deque<Fd> clients;
+  const auto busy = [](Connection conn) -> Task<> {
+    co_await conn.recv();
+    co_await sleep(1h);
+  };
+  served.run(busy, [&](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("x");
+    co_await settle();
+    clients.push_back(dial(s.address));
+    CHECK(support::put(clients.back().get(), "x"));
+    const TimePoint begin = Loop::current().now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    const Duration elapsed = Loop::current().now() - begin;
+    CHECK(elapsed >= 2s);
+    CHECK(elapsed < 3s);
+    clients.clear();
+  });
+  CHECK(served.summary.served == 1);
+  CHECK(served.summary.cut == 1);
+}
+
 TEST_CASE("server: one that starts after the stop serves the backlog only",
           "[server]") {
   const MaybeShortIo io;

@@ -20,6 +20,11 @@ std::string refusal(const Address& address,
       [&] { const Fd fd = listen_socket(address, options); });
 }
 
+/// The same for the sockets of three loops.
+std::string refusal_of_three(const Address& address) {
+  return thrown<std::system_error>([&] { listen_sockets(address, 3); });
+}
+
 /// A kernel that refuses one call.
 class Refusing : public sys::Calls {
  public:
@@ -101,6 +106,19 @@ TEST_CASE("socket: several share a port that all agree to share", "[socket]") {
   CHECK(local_address(second.get()) == address);
   CHECK(refusal(address) ==
         "bind " + address.text() + ": Address already in use");
+}
+
+TEST_CASE("socket: those of several loops share a port with nobody else",
+          "[socket]") {
+  const std::vector<Fd> sockets =
+      listen_sockets(Address::parse("127.0.0.1"), 3);
+  REQUIRE(sockets.size() == 3);
+  const Address address = local_address(sockets[0].get());
+  for (const Fd& fd : sockets) CHECK(local_address(fd.get()) == address);
+  const std::string in_use =
+      "bind " + address.text() + ": Address already in use";
+  CHECK(refusal(address) == in_use);
+  CHECK(refusal_of_three(address) == in_use);
 }
 
 TEST_CASE("socket: an address of another machine is refused", "[socket]") {
