@@ -106,7 +106,7 @@ void Address::set_port(std::uint16_t port) noexcept {
     case AF_INET: {
       const auto* name = reinterpret_cast<const sockaddr_in*>(bytes_);
       ::inet_ntop(AF_INET, &name->sin_addr, text, sizeof text);
-      return concat({text, ":", std::to_string(port())});
+      return concat({text, ":", port()});
     }
     case AF_INET6: {
       const auto* name = reinterpret_cast<const sockaddr_in6*>(bytes_);
@@ -114,16 +114,14 @@ void Address::set_port(std::uint16_t port) noexcept {
       char interface[IF_NAMESIZE] = "";
       const bool scoped = name->sin6_scope_id != 0 &&
                           ::if_indextoname(name->sin6_scope_id, interface);
-      return concat({"[", text, scoped ? "%" : "", interface,
-                     "]:", std::to_string(port())});
+      return concat({"[", text, scoped ? "%" : "", interface, "]:", port()});
     }
     case AF_UNIX: {
       const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
       const std::size_t begin = offsetof(sockaddr_un, sun_path);
       if (size_ <= begin) return "unix:";
-      return concat(
-          {"unix:",
-           {name->sun_path, ::strnlen(name->sun_path, size_ - begin)}});
+      const std::size_t length = ::strnlen(name->sun_path, size_ - begin);
+      return concat({"unix:", std::string_view(name->sun_path, length)});
     }
     default: return "nowhere";
   }

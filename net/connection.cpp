@@ -183,8 +183,7 @@ ssize_t BasicSendEvent<kAll>::send_on(int fd, ssize_t count) noexcept {
 template <bool kAll>
 void BasicSendEvent<kAll>::describe(Description& out) const {
   describe_as(kAll ? "sendall" : "send", out);
-  out.text +=
-      concat({" ", std::to_string(sent_), "/", std::to_string(data_.size())});
+  out.text += concat({" ", sent_, "/", data_.size()});
 }
 
 template class BasicSendEvent<false>;
@@ -248,8 +247,8 @@ void SocketEvent::throw_error(const char* call) const {
 void SocketEvent::describe_as(const char* call, Description& out) const {
   out.text = call;
   if (slot_ == nullptr) return;
-  out.text += concat({" fd ", std::to_string(slot_->fd), " ",
-                      internal::noted_peer(*slot_).text()});
+  out.text +=
+      concat({" fd ", slot_->fd, " ", internal::noted_peer(*slot_).text()});
 }
 
 Connection::Connection(Fd socket) {

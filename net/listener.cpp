@@ -109,12 +109,12 @@ void AcceptEvent::undo() noexcept {
 
 void AcceptEvent::describe(Description& out) const {
   const int fd = slot_ == nullptr ? -1 : slot_->fd;
-  out.text = concat({"accept fd ", std::to_string(fd)});
+  out.text = concat({"accept fd ", fd});
 }
 
 Connection AcceptEvent::result() {
   const int fd = slot_ == nullptr ? -1 : slot_->fd;
-  if (error_ != 0) raise("accept", concat({"fd ", std::to_string(fd)}));
+  if (error_ != 0) raise("accept", concat({"fd ", fd}));
   return Connection(std::move(accepted_));
 }
 

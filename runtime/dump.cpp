@@ -63,7 +63,7 @@ Description description_of(const JobBlock& job) {
 
 std::string number(const Stack& job) {
   const auto& block = static_cast<const JobBlock&>(job);
-  return concat({"#", std::to_string(block.id())});
+  return concat({"#", block.id()});
 }
 
 }  // namespace
@@ -114,8 +114,7 @@ void Loop::each_job(Visit visit) const {
     jobs += describe(job);
     ++count;
   });
-  return concat(
-      {std::to_string(count), count == 1 ? " job\n" : " jobs\n", jobs});
+  return concat({count, count == 1 ? " job\n" : " jobs\n", jobs});
 }
 
 [[gnu::cold]] std::string Loop::deadlock_text() const {

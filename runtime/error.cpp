@@ -11,10 +11,18 @@
 
 namespace violet {
 
-std::string concat(std::initializer_list<std::string_view> parts) {
-  std::string text;
-  for (const std::string_view part : parts) text.append(part);
-  return text;
+void Part::append_to(std::string& whole) const {
+  if (is_number_) {
+    whole += std::to_string(number_);
+  } else {
+    whole += text_;
+  }
+}
+
+std::string concat(std::initializer_list<Part> parts) {
+  std::string whole;
+  for (const Part& part : parts) part.append_to(whole);
+  return whole;
 }
 
 void throw_system(int error, const std::string& what) {
@@ -69,7 +77,7 @@ std::string text_of(std::source_location where) {
   if (where.line() == 0) return "?";
   std::string_view file = where.file_name();
   file.remove_prefix(file.rfind('/') + 1);
-  return concat({file, ":", std::to_string(where.line())});
+  return concat({file, ":", where.line()});
 }
 
 // g++ 12 calls the body of a coroutine "void f(f(int)::_Z1fi.Frame*)", other

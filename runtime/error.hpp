@@ -10,6 +10,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <concepts>
 #include <exception>
 #include <initializer_list>
 #include <source_location>
@@ -44,9 +45,26 @@ class Killed : public std::runtime_error {
 /// (positive). Out of memory is thrown as std::bad_alloc.
 [[noreturn]] void throw_system(int error, const std::string& what);
 
+/// A text or a number, as a part of a longer text.
+class Part {
+ public:
+  template <class Text>
+    requires std::convertible_to<const Text&, std::string_view>
+  Part(const Text& text) noexcept : text_(text) {}
+  template <std::integral Number>
+  Part(Number number) noexcept
+      : is_number_(true), number_(static_cast<long long>(number)) {}
+  void append_to(std::string& whole) const;
+
+ private:
+  std::string_view text_;
+  bool is_number_ = false;
+  long long number_ = 0;
+};
+
 /// One string of many parts. Texts are made where something has gone wrong or
 /// someone looks; there, small code counts for more than speed.
-std::string concat(std::initializer_list<std::string_view> parts);
+std::string concat(std::initializer_list<Part> parts);
 
 /// Writes "<program>: <sentence>" and a line end to stderr, in one write. The
 /// program is "violet" until it is named.

@@ -112,8 +112,7 @@ bool ReadEvent::attempt() noexcept {
 }
 
 void WriteEvent::describe(Description& out) const {
-  out.text = concat({"write ", name(), " ", std::to_string(written_), "/",
-                     std::to_string(data_.size())});
+  out.text = concat({"write ", name(), " ", written_, "/", data_.size()});
 }
 
 bool WriteEvent::attempt() noexcept {

@@ -195,7 +195,7 @@ class DescriptorEvent : public SlotEvent {
   /// True unless it is open for the other direction only (fcntl(2)).
   bool allows(int access) const noexcept;
 
-  std::string name() const { return concat({"fd ", std::to_string(fd_)}); }
+  std::string name() const { return concat({"fd ", fd_}); }
 
   int fd_;
 };

@@ -7,17 +7,17 @@ namespace violet {
 std::string Ending::text() const {
   if (error) return concat({"at ", text_of(where), ": ", text_of(error)});
   const bool placed = where.line() != 0;
-  return concat({"killed", killer == 0 ? "" : " by #",
-                 killer == 0 ? "" : std::to_string(killer),
-                 placed ? " at " : "", placed ? text_of(where) : "",
-                 reason.empty() ? "" : ": ", reason});
+  const std::string by = killer == 0 ? "" : concat({" by #", killer});
+  return concat({"killed", by, placed ? " at " : "",
+                 placed ? text_of(where) : "", reason.empty() ? "" : ": ",
+                 reason});
 }
 
 namespace {
 
 void complain_of(const JobBlock& job) noexcept {
-  complain(concat({"job #", std::to_string(job.id()), " failed, nobody asked, ",
-                   job.ending()->text()}));
+  complain(concat(
+      {"job #", job.id(), " failed, nobody asked, ", job.ending()->text()}));
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ void JobEndEvent::undo() noexcept {
 
 void JobEndEvent::describe_end(const char* verb, Description& out) const {
   const std::uint32_t number = target_ == nullptr ? 0 : target_->id();
-  out.text = concat({verb, " #", std::to_string(number)});
+  out.text = concat({verb, " #", number});
   out.job = target_;
 }
 
@@ -58,7 +58,7 @@ void JobEndEvent::throw_ending() const {
   }
   if (!target_->killed()) return;
   const Ending* ending = target_->ending();
-  throw Killed(concat({"job #", std::to_string(target_->id()), " was ",
+  throw Killed(concat({"job #", target_->id(), " was ",
                        ending == nullptr ? "killed" : ending->text()}));
 }
 

@@ -126,12 +126,13 @@ class JobBlock : public QueueLink<JobBlock>,
 
   void report_unseen() noexcept;
 
-  // Flags share a word with the stack's own.
+  // Flags share a word with the stack's own, and all that a step touches lies
+  // together.
   bool unseen_ : 1 = false;          // it failed, and nobody knows yet
   bool killed_ : 1 = false;          // a kill ended it
   bool kill_held_ : 1 = false;       // ending_ says why; see Loop::kill
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
-  std::uint32_t references_ = 1;
+  std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 
   // Whom it belongs to. Null once it has ended, unless its exception is
   // still unseen: then the group keeps it in its list of those.
@@ -144,7 +145,8 @@ class JobBlock : public QueueLink<JobBlock>,
   std::source_location spawned_at_;
   std::uint32_t id_ = 0;
   std::uint32_t born_ticks_ = 0;
-  std::uint32_t parked_ticks_ = 0;  // when it last began to wait
+
+  std::uint32_t references_ = 1;
 };
 
 namespace internal {

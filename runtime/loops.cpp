@@ -81,8 +81,8 @@ class Crew {
 
 void run_loops_with(int count, RootMaker& maker, bool listen_to_signals) {
   if (count < 1) {
-    throw Misuse("violet: run_loops needs at least one loop, not " +
-                 std::to_string(count));
+    throw Misuse(
+        concat({"violet: run_loops needs at least one loop, not ", count}));
   }
   Crew(maker, listen_to_signals).run(count);
 }

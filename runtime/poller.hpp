@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "timers.hpp"
 
@@ -49,6 +50,9 @@ class Poller {
   /// The time now, read afresh. Never goes back.
   virtual TimePoint now() noexcept = 0;
 
+  /// The same for less, but up to some milliseconds late.
+  virtual TimePoint rough_now() noexcept { return now(); }
+
   /// Begins to announce `bits` of a descriptor, and whatever of them is
   /// ready already. Returns: 0 or an error number; EPERM if the descriptor
   /// is of a kind that is always ready, EEXIST if it is announced already.
@@ -76,11 +80,14 @@ class Poller {
   virtual void wake() noexcept = 0;
 
   /// True once after each wait that a wake() ended.
-  virtual bool woken() noexcept = 0;
+  bool woken() noexcept { return std::exchange(woken_, false); }
 
   /// A descriptor that is readable when wait() has something to return, for
   /// a foreign loop to poll.
   virtual int fd() const noexcept = 0;
+
+ protected:
+  bool woken_ = false;  // set by wait()
 };
 
 /// The poller of this system. Throws: std::system_error.

@@ -79,6 +79,14 @@ class EpollPoller final : public Poller {
 
   TimePoint now() noexcept override { return Clock::now(); }
 
+  // steady_clock is CLOCK_MONOTONIC; this is what the last tick left of it.
+  TimePoint rough_now() noexcept override {
+    timespec rough;
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &rough);
+    return TimePoint(std::chrono::seconds(rough.tv_sec) +
+                     std::chrono::nanoseconds(rough.tv_nsec));
+  }
+
   int add(int fd, Token token, std::uint8_t bits) noexcept override {
     return control(EPOLL_CTL_ADD, fd, token, bits);
   }
@@ -113,8 +121,6 @@ class EpollPoller final : public Poller {
     [[maybe_unused]] auto result = ::write(wake_.get(), &one, sizeof one);
     errno = saved;
   }
-
-  bool woken() noexcept override { return std::exchange(woken_, false); }
 
   int fd() const noexcept override { return epoll_.get(); }
 
@@ -166,7 +172,6 @@ class EpollPoller final : public Poller {
 
   Fd epoll_;
   Fd wake_;
-  bool woken_ = false;
   bool lacks_pwait2_ = false;
 
   // What the last wait returned; valid until the next one.

@@ -29,10 +29,6 @@ void SimPoller::remove(int fd) noexcept {
   real_->remove(fd);
 }
 
-bool SimPoller::woken() noexcept {
-  return std::exchange(woken_, false);
-}
-
 std::span<const Ready> SimPoller::wait(TimePoint deadline,
                                        bool wake_expected) noexcept {
   const auto ready = wait_really(TimePoint::min());

@@ -36,7 +36,6 @@ class SimPoller final : public Poller {
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override;
   void wake() noexcept override { real_->wake(); }
-  bool woken() noexcept override;
   int fd() const noexcept override { return real_->fd(); }
 
   /// Lets time pass, as a long computation would.
@@ -47,7 +46,6 @@ class SimPoller final : public Poller {
 
   std::unique_ptr<Poller> real_;
   TimePoint now_{std::chrono::hours(1)};
-  bool woken_ = false;
   bool watches_ = false;  // some descriptor was ever added
 };
 

@@ -206,7 +206,7 @@ void Loop::poll(TimePoint deadline) noexcept {
       slots_.announce(news);
     }
   }
-  const TimePoint now = poller_.now();
+  const TimePoint now = timers_.empty() ? poller_.rough_now() : poller_.now();
   turn_ticks_ = ticks(now);
   timers_.fire(now);
   if (poller_.woken()) deliver_posts();
@@ -267,9 +267,8 @@ std::string Loop::drive(const JobBlock& root) {
   while (!own_.empty()) {
     const bool root_failed = root.ending() != nullptr && root.ending()->error;
     const bool failed = root_failed || own_.failure || cancelled_;
-    std::string deadlock;
-    if (!failed && stuck()) deadlock = deadlock_text();
-    if (failed || !deadlock.empty()) {
+    if (failed || stuck()) {
+      const std::string deadlock = failed ? std::string() : deadlock_text();
       close_down();
       return deadlock;
     }
@@ -517,8 +516,7 @@ void OwnGroup::note(const std::string& whose,
 }
 
 void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
-  note(concat({"job #", std::to_string(job.id()), " at ",
-               text_of(job.ending()->where)}),
+  note(concat({"job #", job.id(), " at ", text_of(job.ending()->where)}),
        error);
 }
 

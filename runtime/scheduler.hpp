@@ -267,6 +267,7 @@ class Loop {
   Slots& slots_;
   std::uint8_t home_;  // this loop's number among the thread's slots
   int waiting_ = 0;    // descriptors that jobs wait for, both directions
+  WakeHook wake_hook_ = nullptr;
   TimePoint started_;
   std::uint32_t turn_ticks_ = 0;  // when this turn began; see ticks()
 
@@ -283,7 +284,6 @@ class Loop {
 
   // The outside.
   std::shared_ptr<Mailbox> mailbox_;
-  WakeHook wake_hook_ = nullptr;
   bool stop_requested_ = false;
   int stop_hearers_ = 0;
   bool fresh_ = true;  // no job has had a step

@@ -190,8 +190,7 @@ void Slots::remove_home(std::uint8_t home) noexcept {
 
 Descriptor adopt(Fd fd) {
   const int flags = sys::calls->get_flags(fd.get());
-  if (flags < 0)
-    throw_system(-flags, concat({"adopt ", std::to_string(fd.get())}));
+  if (flags < 0) throw_system(-flags, concat({"adopt ", fd.get()}));
   if ((flags & O_NONBLOCK) == 0) {
     sys::calls->set_flags(fd.get(), flags | O_NONBLOCK);
   }

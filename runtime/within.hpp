@@ -11,12 +11,16 @@
 
 #include <concepts>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
 #include "scheduler.hpp"
 
 namespace violet {
+
+/// " within 500 ms"
+std::string limit_text(Duration limit);
 
 template <class E>
 class Within final : public Event {
@@ -54,8 +58,7 @@ class Within final : public Event {
 
   void describe(Description& out) const override {
     event_.describe(out);
-    const auto limit = std::chrono::ceil<std::chrono::milliseconds>(limit_);
-    out.text += concat({" within ", std::to_string(limit.count()), " ms"});
+    out.text += limit_text(limit_);
   }
 
   /// Returns: what the event yields, or an empty optional if the time was up;

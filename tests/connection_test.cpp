@@ -71,11 +71,11 @@ class NewsPoller final : public Poller {
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override {
     const auto ready = real_.wait(deadline, wake_expected);
+    woken_ = real_.woken() || woken_;
     news += ready.size();
     return ready;
   }
   void wake() noexcept override { real_.wake(); }
-  bool woken() noexcept override { return real_.woken(); }
   int fd() const noexcept override { return real_.fd(); }
 
   std::vector<std::uint8_t> added;

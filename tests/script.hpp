@@ -40,12 +40,12 @@ class Time final : public Poller {
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override {
     if (deadline != kNever || wake_expected || loop == nullptr) {
-      return sim_.wait(deadline, wake_expected);
+      return ask(deadline, wake_expected);
     }
     // Nobody else may wake this loop, so what is not there soon never comes.
     pollfd any{fd(), POLLIN, 0};
     ::poll(&any, 1, 2000);
-    const auto news = sim_.wait(TimePoint::min(), false);
+    const auto news = ask(TimePoint::min(), false);
     if (news.empty()) {
       hung = true;
       loop->cancel("this would hang");
@@ -53,7 +53,6 @@ class Time final : public Poller {
     return news;
   }
   void wake() noexcept override { sim_.wake(); }
-  bool woken() noexcept override { return sim_.woken(); }
   int fd() const noexcept override { return sim_.fd(); }
   void advance(Duration duration) noexcept { sim_.advance(duration); }
 
@@ -61,6 +60,12 @@ class Time final : public Poller {
   bool hung = false;
 
  private:
+  std::span<const Ready> ask(TimePoint deadline, bool wake_expected) noexcept {
+    const auto news = sim_.wait(deadline, wake_expected);
+    woken_ = sim_.woken() || woken_;
+    return news;
+  }
+
   SimPoller sim_;
 };
 

@@ -263,13 +263,14 @@ class CountingPoller final : public violet::Poller {
       told_ = std::exchange(news, {});
       return told_;
     }
-    return real_.wait(deadline, wake_expected);
+    const auto ready = real_.wait(deadline, wake_expected);
+    woken_ = real_.woken() || woken_;
+    return ready;
   }
   void wake() noexcept override {
     ++wakes;
     real_.wake();
   }
-  bool woken() noexcept override { return real_.woken(); }
   int fd() const noexcept override { return real_.fd(); }
 
   int adds = 0;
