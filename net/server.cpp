@@ -33,13 +33,15 @@ void ConnectionLimit::give_back() {
 }
 
 std::string ServerSummary::text() const {
-  return concat({"stopped: ", std::to_string(served), " served, ",
-                 std::to_string(cut), " cut"});
+  return concat({"stopped: ", served, " served, ", cut, " cut"});
 }
 
 namespace internal {
 
 namespace {
+
+/// Without a grace, too, who is in the backlog is taken.
+constexpr Duration kBacklogTime = std::chrono::milliseconds(100);
 
 /// A peer that resets or vanishes is its own business.
 bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
@@ -113,11 +115,20 @@ bool Handlers::somebody_waits() const noexcept {
   return sys::poll_now(listener_.descriptor().fd(), POLLIN) > 0;
 }
 
+/// Ends what is idle, now and from now on.
 void Handlers::begin_to_stop() noexcept {
+  if (stopping()) return;
   stopped_at_ = loop().now();
   end_idle();
 }
 
+/// True when a stop has taken so long that even the backlog is left alone: a
+/// crowd that keeps coming must not keep a server from stopping.
+bool Handlers::closed() const noexcept {
+  return stopping() && time_left() < -kBacklogTime;
+}
+
+/// What is left of the grace; negative when it is over.
 Duration Handlers::time_left() const noexcept {
   return after(stopped_at_, options_.grace) - loop().now();
 }
@@ -127,8 +138,8 @@ Duration Handlers::time_left() const noexcept {
 bool Handlers::NextEvent::attempt() noexcept {
   leave_queues();
   Loop& loop = handlers_.loop();
-  const bool stopping = handlers_.stopped_at_ != kNever;
-  if (loop.stop_requested() && !stopping) {
+  if (loop.stop_requested()) handlers_.begin_to_stop();
+  if (handlers_.closed()) {
     undo();
     return stopped_ = true;
   }
@@ -142,19 +153,29 @@ bool Handlers::NextEvent::attempt() noexcept {
     room_place_.job = job();
     handlers_.room_->push_back(room_place_);
   }
-  if (stopping) {
-    if (room_place_.in_list() && handlers_.somebody_waits()) return false;
-    undo();
-    return stopped_ = true;
-  }
+  if (handlers_.stopping()) return attempt_to_stop();
   stop_place_.job = job();
   loop.stop_waiters().push_back(stop_place_);
   return false;
 }
 
+/// Returns: false if somebody in the backlog may still get room.
+bool Handlers::NextEvent::attempt_to_stop() noexcept {
+  Loop& loop = handlers_.loop();
+  const TimePoint end = after(loop.now(), handlers_.time_left());
+  if (room_place_.in_list() && handlers_.time_left() > Duration::zero() &&
+      handlers_.somebody_waits() &&
+      (grace_.active() || loop.timers().start(grace_, end, *job()))) {
+    return false;
+  }
+  undo();
+  return stopped_ = true;
+}
+
 void Handlers::NextEvent::undo() noexcept {
   leave_queues();
   undo_part(accept_);
+  handlers_.loop().timers().stop(grace_);
 }
 
 void Handlers::NextEvent::leave_queues() noexcept {
@@ -173,6 +194,7 @@ void Handlers::NextEvent::describe(Description& out) const {
 std::optional<Connection> Handlers::NextEvent::result() {
   if (stopped_) return std::nullopt;
   Connection client = accept_.result();
+  handlers_.loop().timers().stop(grace_);
   ++handlers_.summary_.served;
   return client;
 }
@@ -191,8 +213,7 @@ class Handlers::DrainedEvent final : public Event {
   }
   void undo() noexcept override { leave(handlers_.drained_, place_); }
   void describe(Description& out) const override {
-    out.text =
-        concat({"end of ", std::to_string(handlers_.size()), " handlers"});
+    out.text = concat({"end of ", handlers_.size(), " handlers"});
   }
   void result() const noexcept {}
 

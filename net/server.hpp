@@ -131,17 +131,11 @@ class Handlers final : public Group {
   ~Handlers() { kill_all("its server is gone"); }
 
   /// Waits for the next client.
-  /// Returns: none once the loop is asked to stop; after begin_to_stop(), none
-  /// once the backlog is empty: who waits there gets the room that others
+  /// Returns: none once the loop is asked to stop and the backlog is empty, or
+  /// the grace over: until then who waits there gets the room that others
   /// leave.
   class NextEvent;
   NextEvent next() noexcept;
-
-  /// The server is to stop: ends what is idle, now and from now on.
-  void begin_to_stop() noexcept;
-
-  /// What is left of the grace.
-  Duration time_left() const noexcept;
 
   /// Waits at most the rest of the grace for the handlers, kills them.
   Task<> drain();
@@ -151,6 +145,10 @@ class Handlers final : public Group {
  private:
   class DrainedEvent;
 
+  bool stopping() const noexcept { return stopped_at_ != kNever; }
+  void begin_to_stop() noexcept;
+  bool closed() const noexcept;
+  Duration time_left() const noexcept;
   void failed(JobBlock& child) noexcept override;
   void left() noexcept override;
   bool take_room() noexcept;
@@ -182,12 +180,14 @@ class Handlers::NextEvent final : public Event {
   std::optional<Connection> result();
 
  private:
+  bool attempt_to_stop() noexcept;
   void leave_queues() noexcept;
 
   Handlers& handlers_;
   AcceptEvent accept_;
   Waiter stop_place_;
   Waiter room_place_;
+  Timer grace_;  // wakes who still waits for room after a stop
   bool stopped_ = false;
 };
 
@@ -201,25 +201,14 @@ Address peer_of_handler(const JobBlock& job) {
   return std::get<0>(static_cast<const ServedJob&>(job).arguments()).peer();
 }
 
-/// Without a grace, the backlog is still taken; but a crowd that keeps coming
-/// does not keep a server from stopping.
-inline constexpr Duration kBacklogTime = std::chrono::milliseconds(100);
-
 template <class Handler>
 Task<ServerSummary> serve_with(Listener listener, Handler handler,
                                ServerOptions options,
                                std::source_location where) {
   Handlers handlers(listener, options, peer_of_handler<Handler>);
-  const auto start = [&](Connection& client) {
+  while (auto client = co_await handlers.next()) {
     spawn_in(handlers, where, HandlerRef<Handler>(handler),
-             Handoff(std::move(client)));
-  };
-  while (auto client = co_await handlers.next()) start(*client);
-  handlers.begin_to_stop();
-  while (handlers.time_left() > -kBacklogTime) {
-    auto last = co_await within(handlers.time_left(), handlers.next());
-    if (!last || !*last) break;
-    start(**last);
+             Handoff(std::move(*client)));
   }
   listener.close();
   co_await handlers.drain();
