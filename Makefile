@@ -43,10 +43,12 @@ B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
 SAN_  := $(if $(strip $(SAN)),-fsanitize=$(strip $(SAN)) \
          -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+CALLS  = $(if $(filter Darwin,$(shell uname)),,-fno-plt)
+# To shared libraries without a detour.
 BASE   = -std=c++20 -pthread $(SAN_) $(CPPFLAGS) $(CXXFLAGS)
 SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
-FLAGS  = $(OPT) $(SMALL) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
+FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
 LINK   = $(CXX) -pthread -Wl,--gc-sections $(SAN_) $(LDFLAGS)
 
 # The files of a folder, as its ORDER lists them.

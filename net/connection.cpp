@@ -140,7 +140,7 @@ bool RecvChunkEvent::receive_chunk() noexcept {
   if (count <= 0) [[unlikely]]
     return received_none(buffer, count);
   slot_->received(static_cast<std::size_t>(count), pool.kBytes);
-  buffer_ = buffer;
+  pool.filled = buffer;
   word_ = static_cast<std::uint32_t>(count);
   return conclude<Direction::kRead>(count);
 }

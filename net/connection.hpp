@@ -49,6 +49,10 @@ class BufferPool {
   /// Frees what is kept; called when the thread ends.
   void clear() noexcept;
 
+  /// The buffer that an attempt has just filled. The event's result, which
+  /// follows at once, takes it: a waiting event is so much smaller.
+  char* filled = nullptr;
+
  private:
   static constexpr int kMostKept = 16;
 
@@ -143,7 +147,8 @@ class RecvChunkEvent : public SocketEvent {
   bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override { describe_as("recv", out); }
   Chunk value() const noexcept {
-    return buffer_ == nullptr ? Chunk() : Chunk(buffer_, word_);
+    char* buffer = std::exchange(internal::buffer_pool.filled, nullptr);
+    return buffer == nullptr ? Chunk() : Chunk(buffer, word_);
   }
   Chunk result() const {
     if (error_ != 0) throw_error("recv");
@@ -153,10 +158,6 @@ class RecvChunkEvent : public SocketEvent {
  private:
   bool receive_chunk() noexcept;
   bool received_none(char* buffer, ssize_t count) noexcept;
-
-  // Set only by the attempt that receives, and with it word_ to the size;
-  // result() follows at once.
-  char* buffer_ = nullptr;
 };
 
 /// send() and sendall(), which differ in one condition.

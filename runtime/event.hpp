@@ -44,7 +44,8 @@ class Event {
 
   /// Completes (true), or stays registered with whatever will wake its job
   /// (false). Called when the wait begins, and again at each step of the job
-  /// until it completes. An error is kept for result().
+  /// until it completes. An error is kept for result(), which is called next,
+  /// before anything else happens.
   virtual bool attempt() noexcept = 0;
 
   /// Leaves whatever the event may be registered with. Never resumes anyone.

@@ -3,6 +3,8 @@
 #include "frames.hpp"
 
 #include <cstdlib>
+#include <memory>
+#include <utility>
 
 #include "sys.hpp"
 
@@ -33,18 +35,24 @@ void* FramePool::take_fresh(std::size_t size_class) {
 // The rest of a chunk that is too small is left; a chunk holds hundreds of
 // frames, so little is lost.
 void* FramePool::carve(std::size_t bytes) {
-  if (rest_bytes_ < bytes) {
-    void* memory = sys::calls->allocate(kChunkBytes);
-    if (memory == nullptr) return nullptr;
-    keeper.arm();
-    chunks_ = ::new (memory) Free{chunks_};
-    rest_ = static_cast<char*>(memory) + kStepBytes;
-    rest_bytes_ = kChunkBytes - kStepBytes;
+  const std::size_t start =
+      bytes < kCacheLineBytes ? kStepBytes : kCacheLineBytes;
+  if (std::align(start, bytes, rest_, rest_bytes_) == nullptr) {
+    if (!add_chunk()) return nullptr;
+    std::align(start, bytes, rest_, rest_bytes_);
   }
-  void* memory = rest_;
-  rest_ += bytes;
   rest_bytes_ -= bytes;
-  return memory;
+  return std::exchange(rest_, static_cast<char*>(rest_) + bytes);
+}
+
+bool FramePool::add_chunk() {
+  void* memory = sys::calls->allocate(kChunkBytes);
+  if (memory == nullptr) return false;
+  keeper.arm();
+  chunks_ = ::new (memory) Free{chunks_};
+  rest_ = static_cast<char*>(memory) + kStepBytes;
+  rest_bytes_ = kChunkBytes - kStepBytes;
+  return true;
 }
 
 void FramePool::give_back_fresh(void* memory) noexcept {

@@ -46,6 +46,10 @@ inline constexpr bool kPooled = true;
 inline constexpr bool kPooled = true;
 #endif
 
+/// What the processor fetches at a time. Larger things start on one, so that
+/// thousands of them in turn cost no more fetches than they must.
+inline constexpr std::size_t kCacheLineBytes = 64;
+
 /// Free lists of one thread. Memory that was taken for one size is used again
 /// for that size only, and goes back to the system when the thread ends.
 class FramePool {
@@ -86,13 +90,14 @@ class FramePool {
 
   void* take_fresh(std::size_t size_class);
   void* carve(std::size_t bytes);
+  bool add_chunk();
   void give_back_fresh(void* memory) noexcept;
 
   Free* free_[kClasses] = {};
   std::size_t made_ = 0;  // blocks carved or allocated, and not freed since
 
   // The unused rest of the newest chunk, and all chunks, newest first.
-  char* rest_ = nullptr;
+  void* rest_ = nullptr;
   std::size_t rest_bytes_ = 0;
   Free* chunks_ = nullptr;
 };

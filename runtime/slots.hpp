@@ -54,8 +54,8 @@ inline constexpr std::uint8_t kOwesReply = 8;
 
 enum class Direction : std::uint8_t { kRead, kWrite };
 
-/// One descriptor. 64 bytes, one cache line.
-struct Slot {
+/// One descriptor.
+struct alignas(kCacheLineBytes) Slot {
   // Who it is. A closed slot has fd -1 and lives on until its owner and the
   // last waiter are gone. The generation changes with every close.
   int fd = -1;
@@ -97,7 +97,7 @@ struct Slot {
     ready &= static_cast<std::uint8_t>(~kOwesReply);
   }
 };
-static_assert(sizeof(Slot) == 64);
+static_assert(sizeof(Slot) == kCacheLineBytes);
 
 /// The loop that new waits register with, where one instruction reaches it.
 struct SlotState {
