@@ -23,24 +23,6 @@ namespace {
 
 using namespace script;
 
-/// Runs a body in a world of its own and checks that nothing is left.
-/// Returns: the virtual time that passed.
-template <class Body>
-Duration play(Body body, std::uint8_t budget = 32) {
-  const Footprint before;
-  Duration elapsed{};
-  {
-    World world(budget);
-    world.run(body());
-    elapsed = world.elapsed();
-    CHECK_FALSE(world.time.hung);
-    CHECK(world.loop.timers().empty());
-    CHECK(Slots::here().waiting() == before.claims);
-  }
-  CHECK(Footprint() == before);
-  return elapsed;
-}
-
 /// An empty file that has no name.
 Fd temporary_file() {
   char name[] = "/tmp/violet_events_test_XXXXXX";

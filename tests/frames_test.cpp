@@ -147,11 +147,12 @@ TEST_CASE("frames: a caller catches the bad_alloc of the call it makes",
           "[frames]") {
   const std::size_t before = frame_pool.live();
   // Bigger than any class, so that it asks for memory with a pool too.
+  static char* volatile seen;
   const auto large = []() -> Task<int> {
-    volatile char block[8192];  // or clang would keep the one byte only
-    block[100] = 1;
+    char block[8192];
+    seen = block;  // or clang would not keep it
     co_await yield_now();
-    co_return block[100];
+    co_return seen[100] = 1;
   };
   // Through a pointer, or clang would put its frame into the caller's.
   Task<int> (*volatile call)() = large;

@@ -65,19 +65,6 @@ class Counted {
   Counts* counts_;
 };
 
-/// Runs a body in a world of its own and checks that nothing is left.
-template <class Body>
-void play(Body body, std::uint8_t budget = 32) {
-  const Footprint before;
-  {
-    World world(budget);
-    world.run(body());
-    CHECK_FALSE(world.time.hung);
-    CHECK(world.loop.timers().empty());
-  }
-  CHECK(Footprint() == before);
-}
-
 }  // namespace
 
 // --------------------------------------------------------------------- spawn

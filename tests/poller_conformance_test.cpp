@@ -43,23 +43,6 @@ bool is_silent(Poller& poller) {
   return poller.wait(TimePoint::min(), false).empty();
 }
 
-Pair make_tcp_pair() {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* address = reinterpret_cast<sockaddr*>(&name);
-  unsigned size = sizeof name;
-  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::bind(listener.get(), address, size) == 0);
-  REQUIRE(::listen(listener.get(), 1) == 0);
-  REQUIRE(::getsockname(listener.get(), address, &size) == 0);
-  Fd near(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::connect(near.get(), address, size) == 0);
-  Fd far(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  REQUIRE(far);
-  return {std::move(near), std::move(far)};
-}
-
 /// Two UDP sockets that are connected to each other.
 Pair make_udp_pair() {
   Pair pair;

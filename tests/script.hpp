@@ -169,6 +169,24 @@ struct Footprint {
   bool operator==(const Footprint&) const = default;
 };
 
+/// Runs a body in a world of its own and checks that nothing is left.
+/// Returns: the virtual time that passed.
+template <class Body>
+Duration play(Body body, std::uint8_t budget = 32) {
+  const Footprint before;
+  Duration elapsed{};
+  {
+    World world(budget);
+    world.run(body());
+    elapsed = world.elapsed();
+    CHECK_FALSE(world.time.hung);
+    CHECK(world.loop.timers().empty());
+    CHECK(Slots::here().waiting() == before.claims);
+  }
+  CHECK(Footprint() == before);
+  return elapsed;
+}
+
 /// What an action throws, as text; "nothing" if it does not.
 template <class E, class Action>
 std::string thrown(Action action) {

@@ -61,31 +61,6 @@ class CountedCalls : public sys::Calls {
   int blocks = 0;
 };
 
-struct TcpPair {
-  Fd near;
-  Fd far;
-};
-
-TcpPair make_tcp_pair() {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* address = reinterpret_cast<sockaddr*>(&name);
-  unsigned size = sizeof name;
-  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::bind(listener.get(), address, size) == 0);
-  REQUIRE(::listen(listener.get(), 1) == 0);
-  REQUIRE(::getsockname(listener.get(), address, &size) == 0);
-  TcpPair pair;
-  pair.near.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  REQUIRE(::connect(pair.near.get(), address, size) == 0);
-  pair.far.reset(::accept4(listener.get(), nullptr, nullptr,
-                           SOCK_CLOEXEC | SOCK_NONBLOCK));
-  REQUIRE(pair.far);
-  ::fcntl(pair.near.get(), F_SETFL, O_NONBLOCK);
-  return pair;
-}
-
 /// A slot of its own, as net makes them: TCP is a stream.
 Descriptor open_stream(Fd fd) {
   return Descriptor(
@@ -156,16 +131,16 @@ TEST_CASE("slots: a pipe is registered once, however often it waits",
 TEST_CASE("slots: a stream is watched for both directions from the start",
           "[slots]") {
   CountedLoop counted;
-  TcpPair pair = make_tcp_pair();
+  Pair pair = make_tcp_pair();
   const auto body = [&]() -> Task<> {
-    const Descriptor stream = open_stream(std::move(pair.near));
+    const Descriptor stream = open_stream(std::move(pair[0]));
     const Job<std::string> job = spawn([&] { return read_some(stream); });
     co_await yield_now();
     CHECK(counted.poller.added_bits == (kReadable | kWritable));
     fill(stream.fd());
     const Job<> writer = spawn([&]() -> Task<> { co_await writable(stream); });
     co_await yield_now();
-    put(pair.far.get(), "x");
+    put(pair[1].get(), "x");
     co_await join(job);
     CHECK(counted.poller.adds == 1);
     CHECK(counted.poller.changes == 0);
@@ -304,9 +279,8 @@ TEST_CASE("slots: data and the end of the stream in one edge do not hang",
     counted.loop.run(body(std::move(reader), std::move(pipe[1])));
   }
   SECTION("a TCP connection") {
-    TcpPair pair = make_tcp_pair();
-    counted.loop.run(
-        body(open_stream(std::move(pair.near)), std::move(pair.far)));
+    Pair pair = make_tcp_pair();
+    counted.loop.run(body(open_stream(std::move(pair[0])), std::move(pair[1])));
   }
   SECTION("a unix socket") {
     Pair pair = make_socketpair();
@@ -318,15 +292,15 @@ TEST_CASE("slots: data and the end of the stream in one edge do not hang",
 TEST_CASE("slots: bytes around an urgent one do not hang", "[slots]") {
   MaybeShortIo io;
   CountedLoop counted;
-  TcpPair pair = make_tcp_pair();
+  Pair pair = make_tcp_pair();
   const auto body = [&]() -> Task<> {
-    const Descriptor near = open_stream(std::move(pair.near));
+    const Descriptor near = open_stream(std::move(pair[0]));
     const Job<std::string> job = spawn([&] { return read_until_end(near); });
     co_await yield_now();
-    put(pair.far.get(), "before");
-    CHECK(::send(pair.far.get(), "!", 1, MSG_OOB) == 1);
-    put(pair.far.get(), "after");
-    pair.far.reset();
+    put(pair[1].get(), "before");
+    CHECK(::send(pair[1].get(), "!", 1, MSG_OOB) == 1);
+    put(pair[1].get(), "after");
+    pair[1].reset();
     REQUIRE(arrives(near.fd(), POLLRDHUP));
     const bool ended = co_await within(10s, wait(job));
     CHECK(ended);
@@ -375,9 +349,9 @@ TEST_CASE("slots: the end of a stream, once seen, is never forgotten",
           "[slots]") {
   MaybeShortIo io;
   CountedLoop counted;
-  TcpPair pair = make_tcp_pair();
+  Pair pair = make_tcp_pair();
   const auto body = [&]() -> Task<> {
-    const Descriptor near = open_stream(std::move(pair.near));
+    const Descriptor near = open_stream(std::move(pair[0]));
     const Job<std::string> first = spawn([&] { return read_some(near); });
     co_await yield_now();
     Slot& slot = *near.slot();
@@ -387,7 +361,7 @@ TEST_CASE("slots: the end of a stream, once seen, is never forgotten",
     CHECK_FALSE(first.ended());
     CHECK((slot.ready & kReadable) == 0);
     CHECK((slot.ready & kEnded) != 0);
-    put(pair.far.get(), "x");
+    put(pair[1].get(), "x");
     co_await join(first);
     CHECK((slot.ready & (kReadable | kEnded)) == (kReadable | kEnded));
   };

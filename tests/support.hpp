@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -131,6 +132,27 @@ inline Pair make_socketpair(int type = SOCK_STREAM) {
     violet::throw_system(errno, "socketpair");
   }
   return pair_of(fds);
+}
+
+/// A pair of TCP sockets that are connected by the loopback.
+inline Pair make_tcp_pair() {
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* address = reinterpret_cast<sockaddr*>(&name);
+  socklen_t size = sizeof name;
+  const violet::Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  violet::Fd near(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::bind(listener.get(), address, size) != 0 ||
+      ::listen(listener.get(), 1) != 0 ||
+      ::getsockname(listener.get(), address, &size) != 0 ||
+      ::connect(near.get(), address, size) != 0) {
+    violet::throw_system(errno, "make_tcp_pair");
+  }
+  violet::Fd far(::accept4(listener.get(), nullptr, nullptr,
+                           SOCK_CLOEXEC | SOCK_NONBLOCK));
+  ::fcntl(near.get(), F_SETFL, O_NONBLOCK);
+  return {std::move(near), std::move(far)};
 }
 
 /// Writes all of a small text at once, past the seam.

@@ -17,23 +17,6 @@ namespace {
 
 using namespace script;
 
-/// Runs a body in a world of its own and checks that nothing is left.
-/// Returns: the virtual time that passed.
-template <class Body>
-Duration play(Body body, std::uint8_t budget = 32) {
-  const Footprint before;
-  Duration elapsed{};
-  {
-    World world(budget);
-    world.run(body());
-    elapsed = world.elapsed();
-    CHECK_FALSE(world.time.hung);
-    CHECK(world.loop.timers().empty());
-  }
-  CHECK(Footprint() == before);
-  return elapsed;
-}
-
 Task<int> value_after(Duration duration, int value) {
   co_await violet::sleep(duration);
   co_return value;
