@@ -352,7 +352,7 @@ TEST_CASE("program: what handled signals before handles them again",
 
 TEST_CASE("program: a plain run leaves signals alone", "[program]") {
   Program program{std::function<int()>([] {
-    run(wait_for_stop());
+    run(wait_for_ever("unwound"));
     return 0;
   })};
   read_ready(program);
