@@ -7,11 +7,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -213,8 +215,9 @@ class Args {
       std::printf("  %-24s %s\n", left.c_str(), option.help);
     }
     std::printf("  %-24s %s\n", "--help", "print this and exit");
-    const bool written = std::fflush(stdout) == 0;
-    std::exit(written ? 0 : 1);
+    if (std::fflush(stdout) == 0) std::exit(0);
+    std::fprintf(stderr, "%s: write stdout: %s\n", name_, std::strerror(errno));
+    std::exit(1);
   }
 
   const char* name_;

@@ -56,11 +56,15 @@ class EchoServer {
     if (settings.max_connections > 0) limit_.emplace(settings.max_connections);
   }
 
+  /// Binds for all loops.
+  void open() {
+    sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
+                              static_cast<std::size_t>(settings_.loops));
+    print_line("echo: listening on " + local_address(sockets_[0].get()).text());
+  }
+
   /// The server of one loop.
   Task<> run(int index) {
-    if (index == 0) open();
-    opened_.wait(false);
-    if (sockets_.empty()) co_return;
     Listener listener(std::move(sockets_[static_cast<std::size_t>(index)]));
     ServerOptions options = options_of(settings_);
     if (limit_) options.shared_limit = &*limit_;
@@ -85,30 +89,9 @@ class EchoServer {
     complain(all.text());
   }
 
-  /// Binds on the first loop; the others wait for the outcome.
-  void open() {
-    try {
-      sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
-                                static_cast<std::size_t>(settings_.loops));
-      print_line("echo: listening on " +
-                 local_address(sockets_[0].get()).text());
-    } catch (...) {
-      sockets_.clear();
-      announce_opened();
-      throw;
-    }
-    announce_opened();
-  }
-
-  void announce_opened() {
-    opened_.store(true);
-    opened_.notify_all();
-  }
-
   const Settings& settings_;
   std::optional<ConnectionLimit> limit_;
-  std::atomic<bool> opened_ = false;  // after which sockets_ stands
-  std::vector<Fd> sockets_;
+  std::vector<Fd> sockets_;                     // each loop takes its own
   std::atomic<int> running_ = settings_.loops;  // loops that still serve
   std::atomic<std::uint64_t> served_ = 0;
   std::atomic<std::uint64_t> cut_ = 0;
@@ -139,6 +122,7 @@ int main(int argc, char** argv) {
   }
 
   EchoServer server(settings);
-  return run_program(settings.loops,
-                     [&server](int index) { return server.run(index); });
+  return run_program(
+      settings.loops, [&server] { server.open(); },
+      [&server](int index) { return server.run(index); });
 }

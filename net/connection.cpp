@@ -112,7 +112,8 @@ Address noted_peer(const Slot& slot) noexcept {
 // ------------------------------------------------------------------- receiving
 
 bool SocketEvent::awaits_request() const noexcept {
-  if (slot_ == nullptr || (slot_->ready & kOwesReply) != 0) return false;
+  if (slot_ == nullptr || (slot_->traits & kServed) == 0) return false;
+  if ((slot_->ready & kOwesReply) != 0) return false;
   return sys::poll_now(slot_->fd, POLLIN) == 0;
 }
 

@@ -50,11 +50,13 @@ bool may_pass(int error) noexcept {
 
 bool AcceptEvent::attempt() noexcept {
   end_pause();
-  return drive<Direction::kRead>([this](int fd) -> ssize_t {
+  const bool done = drive<Direction::kRead>([this](int fd) -> ssize_t {
     const ssize_t result = accept_on(fd);
     if (!may_pass(static_cast<int>(-result))) return result;
     return pause(static_cast<int>(-result)) ? -EAGAIN : result;
   });
+  if (done) end_pause();
+  return done;
 }
 
 ssize_t AcceptEvent::accept_on(int fd) noexcept {
@@ -74,6 +76,7 @@ ssize_t AcceptEvent::accept_on(int fd) noexcept {
   Slot& slot = internal::open_connection(
       Fd(number),
       Address::from(peer, std::max<unsigned>(size, sizeof(sa_family_t))));
+  slot.traits |= kServed;
   set_no_delay(number, name.ss_family);
   accepted_ = Descriptor(slot);
   return 0;

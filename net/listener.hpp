@@ -27,6 +27,9 @@ class AcceptEvent : public SocketEvent {
   Connection value() noexcept { return Connection(std::move(accepted_)); }
   Connection result();
 
+  /// True while it waits for a descriptor to be had.
+  bool paused() const noexcept { return paused_; }
+
  private:
   ssize_t accept_on(int fd) noexcept;
   bool pause(int error) noexcept;

@@ -87,27 +87,35 @@ void Handlers::failed(JobBlock& child) noexcept {
   if (options_.log != Log::kVerbose && is_the_peers_doing(ending.error)) {
     return;
   }
-  complain(
-      concat({peer_of_(child).text(), ": handler failed ", ending.text()}));
+  // Handlers may spawn jobs that have no client of their own.
+  const std::string who =
+      child.marked() ? peer_of_(child).text() : concat({"job #", child.id()});
+  complain(concat({who, ": handler failed ", ending.text()}));
 }
 
 void Handlers::left() noexcept {
-  give_room_back();
-  wake_all(*room_);
   if (empty()) wake_all(drained_);
+}
+
+void Handlers::give_room_back() noexcept {
+  --clients_;
+  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+  wake_all(*room_);
+}
+
+void Handlers::turned_away() noexcept {
+  complain("out of memory: a client was turned away");
 }
 
 /// Takes a place for one more client. Returns: false if there is none; room_
 /// is then woken when there may be.
 bool Handlers::take_room() noexcept {
   const std::size_t most = options_.max_connections;
-  if (most != 0 && size() >= most) return false;
-  return options_.shared_limit == nullptr ||
-         options_.shared_limit->take(*remote_, room_);
-}
-
-void Handlers::give_room_back() noexcept {
-  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+  if (most != 0 && clients_ >= most) return false;
+  const bool taken = options_.shared_limit == nullptr ||
+                     options_.shared_limit->take(*remote_, room_);
+  if (taken) ++clients_;
+  return taken;
 }
 
 /// True if there is a client in the backlog.
@@ -119,6 +127,8 @@ bool Handlers::somebody_waits() const noexcept {
 void Handlers::begin_to_stop() noexcept {
   if (stopping()) return;
   stopped_at_ = loop().now();
+  // Who came since the last turn has not been announced yet.
+  if (Slot* slot = listener_.descriptor().slot()) slot->ready |= kReadable;
   end_idle();
 }
 
@@ -145,9 +155,11 @@ bool Handlers::NextEvent::attempt() noexcept {
   }
   if (handlers_.take_room()) {
     const bool done = attempt_part(accept_);
-    if (done && accept_.error() == 0) return true;
-    handlers_.give_room_back();
-    if (done) return true;
+    if (!done || accept_.error() != 0) handlers_.give_room_back();
+    if (done) {
+      loop.timers().stop(grace_);
+      return true;
+    }
   } else {
     undo_part(accept_);
     room_place_.job = job();
@@ -163,7 +175,8 @@ bool Handlers::NextEvent::attempt() noexcept {
 bool Handlers::NextEvent::attempt_to_stop() noexcept {
   Loop& loop = handlers_.loop();
   const TimePoint end = after(loop.now(), handlers_.time_left());
-  if (room_place_.in_list() && handlers_.time_left() > Duration::zero() &&
+  const bool lacks_something = room_place_.in_list() || accept_.paused();
+  if (lacks_something && handlers_.time_left() > Duration::zero() &&
       handlers_.somebody_waits() &&
       (grace_.active() || loop.timers().start(grace_, end, *job()))) {
     return false;
@@ -194,7 +207,6 @@ void Handlers::NextEvent::describe(Description& out) const {
 std::optional<Connection> Handlers::NextEvent::result() {
   if (stopped_) return std::nullopt;
   Connection client = accept_.result();
-  handlers_.loop().timers().stop(grace_);
   ++handlers_.summary_.served;
   return client;
 }
@@ -213,7 +225,7 @@ class Handlers::DrainedEvent final : public Event {
   }
   void undo() noexcept override { leave(handlers_.drained_, place_); }
   void describe(Description& out) const override {
-    out.text = concat({"end of ", handlers_.size(), " handlers"});
+    out.text = concat({"end of ", handlers_.size(), " jobs"});
   }
   void result() const noexcept {}
 
@@ -225,7 +237,7 @@ class Handlers::DrainedEvent final : public Event {
 Task<> Handlers::drain() {
   const bool drained = co_await within(time_left(), DrainedEvent(*this));
   if (drained) co_return;
-  summary_.cut = size();
+  summary_.cut = clients_;
   kill_all("the grace is over");
 }
 

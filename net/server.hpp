@@ -58,9 +58,9 @@ class ConnectionLimit {
 
 /// What a server says on stderr.
 enum class Log : std::uint8_t {
-  kErrors,   // only what goes wrong in a handler
+  kErrors,   // what goes wrong in a handler
   kNormal,   // also what an operator wants to know
-  kVerbose,  // also peers that reset or vanish
+  kVerbose,  // also handlers that end with a reset or a broken pipe
 };
 
 /// How a server is to behave. Trivially destructible.
@@ -108,19 +108,6 @@ class Handoff {
   std::uint32_t generation_;
 };
 
-/// The handler as each job refers to it: it lives in the server's frame.
-template <class Handler>
-class HandlerRef {
- public:
-  explicit HandlerRef(Handler& handler) noexcept : handler_(&handler) {}
-  auto operator()(Handoff&& client) const {
-    return (*handler_)(std::move(client.connection()));
-  }
-
- private:
-  Handler* handler_;
-};
-
 /// The handlers of one server.
 class Handlers final : public Group {
  public:
@@ -137,6 +124,12 @@ class Handlers final : public Group {
   class NextEvent;
   NextEvent next() noexcept;
 
+  /// A client's job has ended, or never began: its place is free again.
+  void give_room_back() noexcept;
+
+  /// There was no memory for a client's job.
+  void turned_away() noexcept;
+
   /// Waits at most the rest of the grace for the handlers, kills them.
   Task<> drain();
 
@@ -152,7 +145,6 @@ class Handlers final : public Group {
   void failed(JobBlock& child) noexcept override;
   void left() noexcept override;
   bool take_room() noexcept;
-  void give_room_back() noexcept;
   bool somebody_waits() const noexcept;
 
   const Listener& listener_;  // in the same frame; outlives this
@@ -161,8 +153,9 @@ class Handlers final : public Group {
   StopHearer hears_;
   std::optional<Remote> remote_;     // only with a shared limit
   std::shared_ptr<WaitQueue> room_;  // woken when there may be room again
+  std::size_t clients_ = 0;  // places taken; handlers may spawn more jobs
   TimePoint stopped_at_ = kNever;
-  WaitQueue drained_;  // woken when the last handler has left
+  WaitQueue drained_;  // woken when the last job has left
   ServerSummary summary_;
 };
 
@@ -195,24 +188,69 @@ inline Handlers::NextEvent Handlers::next() noexcept {
   return NextEvent(*this);
 }
 
+/// What a server's jobs refer to; lives in the server's frame.
 template <class Handler>
-Address peer_of_handler(const JobBlock& job) {
-  using ServedJob = SpawnedJob<void, HandlerRef<Handler>, Handoff>;
-  return std::get<0>(static_cast<const ServedJob&>(job).arguments()).peer();
+struct Service {
+  Service(const Listener& listener, Handler&& h, const ServerOptions& options)
+      : handler(std::move(h)), handlers(listener, options, peer_of) {}
+
+  static Address peer_of(const JobBlock& job);
+
+  Handler handler;
+  Handlers handlers;  // dies first, and its jobs with it
+};
+
+/// The function of a client's job: calls the handler, and holds the client's
+/// place until the job has ended.
+template <class Handler>
+class Serving {
+ public:
+  explicit Serving(Service<Handler>& service) noexcept : service_(&service) {}
+  Serving(Serving&& other) noexcept
+      : service_(std::exchange(other.service_, nullptr)) {}
+  Serving& operator=(Serving&&) = delete;
+  ~Serving() {
+    if (service_ != nullptr) service_->handlers.give_room_back();
+  }
+  auto operator()(Handoff&& client) const {
+    return service_->handler(std::move(client.connection()));
+  }
+
+ private:
+  Service<Handler>* service_;
+};
+
+template <class Handler>
+Address Service<Handler>::peer_of(const JobBlock& job) {
+  using ClientsJob = SpawnedJob<void, Serving<Handler>, Handoff>;
+  return std::get<0>(static_cast<const ClientsJob&>(job).arguments()).peer();
+}
+
+template <class Handler>
+void start(Service<Handler>& service, Connection&& client,
+           std::source_location where) {
+  Serving<Handler> serving(service);
+  try {
+    spawn_in(service.handlers, where, std::move(serving),
+             Handoff(std::move(client)))
+        .block()
+        ->mark();
+  } catch (const std::bad_alloc&) {
+    service.handlers.turned_away();
+  }
 }
 
 template <class Handler>
 Task<ServerSummary> serve_with(Listener listener, Handler handler,
                                ServerOptions options,
                                std::source_location where) {
-  Handlers handlers(listener, options, peer_of_handler<Handler>);
-  while (auto client = co_await handlers.next()) {
-    spawn_in(handlers, where, HandlerRef<Handler>(handler),
-             Handoff(std::move(*client)));
+  Service<Handler> service(listener, std::move(handler), options);
+  while (auto client = co_await service.handlers.next()) {
+    start(service, std::move(*client), where);
   }
   listener.close();
-  co_await handlers.drain();
-  co_return handlers.summary();
+  co_await service.handlers.drain();
+  co_return service.handlers.summary();
 }
 
 /// In a program (see run_program), says on stdout that clients may come.

@@ -42,10 +42,10 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  /// Completes (true), or stays registered with whatever will wake its job
-  /// (false). Called when the wait begins, and again at each step of the job
-  /// until it completes. An error is kept for result(), which is called next,
-  /// before anything else happens.
+  /// Completes (true) and is registered nowhere any more, or stays registered
+  /// with whatever will wake its job (false). Called when the wait begins, and
+  /// again at each step of the job until it completes. An error is kept for
+  /// result(), which is called next, before anything else happens.
   virtual bool attempt() noexcept = 0;
 
   /// Leaves whatever the event may be registered with. Never resumes anyone.

@@ -89,6 +89,10 @@ class JobBlock : public QueueLink<JobBlock>,
   Group* group() const noexcept { return group_; }
   std::source_location spawned_at() const noexcept { return spawned_at_; }
 
+  /// A mark that a group may set on those of its children that it knows.
+  void mark() noexcept { marked_ = true; }
+  bool marked() const noexcept { return marked_; }
+
   /// True if `ancestor` is this job or holds it, at whatever depth.
   bool is_below(const JobBlock& ancestor) const noexcept;
 
@@ -132,6 +136,7 @@ class JobBlock : public QueueLink<JobBlock>,
   bool killed_ : 1 = false;          // a kill ended it
   bool kill_held_ : 1 = false;       // ending_ says why; see Loop::kill
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
+  bool marked_ : 1 = false;          // for its group's own use
   std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 
   // Whom it belongs to. Null once it has ended, unless its exception is
@@ -364,6 +369,9 @@ class Group : public Link<Group> {
   friend class JobBlock;
   friend class Loop;
 
+  JobBlock* oldest() const noexcept {
+    return children_.empty() ? nullptr : &children_.front();
+  }
   JobBlock* newest() const noexcept {
     return children_.empty() ? nullptr : &children_.back();
   }

@@ -39,6 +39,21 @@ const char* own_name() noexcept {
 #endif
 }
 
+/// Runs the body. A kill is no news if it was a signal that unwinds.
+int code_of(internal::ProgramBody& body) noexcept {
+  try {
+    body.run();
+    return 0;
+  } catch (const OutputClosed&) {
+    return 0;
+  } catch (const Killed& e) {
+    if (unwinding_signal() == 0) complain(e.what());
+  } catch (...) {
+    complain(text_of(std::current_exception()));
+  }
+  return 1;
+}
+
 }  // namespace
 
 bool in_program() noexcept {
@@ -61,21 +76,12 @@ void print_line(std::string_view line) {
 int internal::run_body(ProgramBody& body) noexcept {
   fill_standard_descriptors();
   const PipeSignalIgnored no_sigpipe;  // for last words, too
+  const SignalHandlers handlers;       // until the last destructor has run
   name_program(own_name());
-  program_runs = true;
-  int code = 0;
-  try {
-    body.run();
-  } catch (const OutputClosed&) {
-  } catch (...) {
-    if (unwinding_signal() == 0) {
-      complain(text_of(std::current_exception()));
-      code = 1;
-    }
-  }
-  if (unwinding_signal() != 0) code = 128 + unwinding_signal();
-  program_runs = false;
-  return code;
+  const bool inside_another = program_runs.exchange(true);
+  const int code = code_of(body);
+  program_runs = inside_another;
+  return unwinding_signal() != 0 ? 128 + unwinding_signal() : code;
 }
 
 int run_program(Task<> root) noexcept {

@@ -23,9 +23,14 @@ namespace violet {
 int run_program(Task<> root) noexcept;
 
 /// The same on `count` loops, each with the task that `function(index)`
-/// makes. See run_loops.
+/// makes, after `prepare()` has been called once. See run_loops.
+template <class Prepare, class F>
+int run_program(int count, Prepare&& prepare, F&& function) noexcept;
+
 template <class F>
-int run_program(int count, F&& function) noexcept;
+int run_program(int count, F&& function) noexcept {
+  return run_program(count, [] {}, function);
+}
 
 /// Writes a line to stdout, at once. In a program, a stdout that nobody reads
 /// any more ends it quietly.
@@ -47,18 +52,23 @@ int run_body(ProgramBody& body) noexcept;
 
 }  // namespace internal
 
-template <class F>
-int run_program(int count, F&& function) noexcept {
+template <class Prepare, class F>
+int run_program(int count, Prepare&& prepare, F&& function) noexcept {
   class Body final : public internal::ProgramBody {
    public:
-    Body(int loops, F& f) noexcept : loops_(loops), function_(f) {}
-    void run() override { run_loops(loops_, function_, true); }
+    Body(int loops, Prepare& before, F& f) noexcept
+        : loops_(loops), prepare_(before), function_(f) {}
+    void run() override {
+      prepare_();
+      run_loops(loops_, function_, true);
+    }
 
    private:
     int loops_;
+    Prepare& prepare_;
     F& function_;
   };
-  Body body(count, function);
+  Body body(count, prepare, function);
   return internal::run_body(body);
 }
 

@@ -84,6 +84,9 @@ Loop::~Loop() {
     own_.kill_all("the loop is gone", {});
     if (!own_.empty()) fatal("a loop is destroyed from within its own job");
     while (!ready_.empty()) ready_.pop_front().drop();
+    if (own_.failure) {
+      complain(concat({"a job failed unseen: ", text_of(own_.failure)}));
+    }
   }
   mailbox_->close();
   slots_.remove_home(home_);
@@ -240,7 +243,6 @@ void Loop::refuse_nesting() {
 }
 
 void Loop::run_to_end(JobBlock& root) {
-  const PipeSignalIgnored no_sigpipe;
   const Entered entered(*this);
   admit(root, own_, {});
   own_.root = &root;
@@ -362,11 +364,11 @@ void Loop::end(JobBlock& job) noexcept {
   job.step = Step::kEnded;
   group.remove(job);
   while (!job.joiners_.empty()) wake(*job.joiners_.pop_front().job());
-  job.drop();
   JobBlock* owner = group.owner();
   group.child_left();
   if (held_kills_ != 0) [[unlikely]]
     carry_out_held_kills(owner);
+  job.drop();  // its result may hold anything, even the owner of its group
 }
 
 /// A job with a held kill has ended: by that kill, or before it could be
@@ -483,17 +485,25 @@ bool Group::kill_all(std::string_view reason,
   return none_left;
 }
 
+// As above, a dying child may kill its siblings: who comes next is held, and
+// if it is gone the search begins anew.
 void Group::end_idle() noexcept {
   ends_idle_ = true;
-  JobBlock* child = children_.empty() ? nullptr : &children_.front();
+  std::optional<Dying> counting;
+  if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
+  JobBlock* child = oldest();
   while (child != nullptr) {
     JobBlock* next = children_.next(*child);
+    if (next != nullptr) next->hold();
     child->ends_when_idle_ = true;
     if (child->step == Step::kWaiting && child->event->idle()) {
       loop_.kill(*child, "stopping", {});
     }
-    child = next;
+    child = next != nullptr && next->ended() ? oldest() : next;
+    if (next != nullptr) next->drop();
   }
+  counting.reset();
+  if (loop_.held_kills_ != 0) loop_.carry_out_held_kills(owner_);
 }
 
 // The root's failure waits for run() to see it. If that came first, it is

@@ -91,7 +91,8 @@ class OwnGroup final : public Group {
   void left() noexcept override {}
 };
 
-/// A scheduler. Belongs to the thread that made it.
+/// A scheduler. Belongs to the thread that made it. While one lives, SIGPIPE
+/// is ignored unless somebody handles it.
 class Loop {
  public:
   explicit Loop(LoopOptions options = LoopOptions());
@@ -253,6 +254,8 @@ class Loop {
                  std::source_location where) noexcept;
 
   std::uint32_t ticks(TimePoint moment) const noexcept;
+
+  PipeSignalIgnored no_sigpipe_;
 
   // Who may go on. A job stands in ready_ while its step is kReady or
   // kUnstarted; one that is killed there leaves its block behind, ended, with

@@ -33,6 +33,7 @@ std::atomic<int> unwinds = 0;
 std::mutex mutex;
 int handlers_wanted = 0;
 struct sigaction before[std::size(kSignals)];
+struct sigaction alarm_before;  // of SIGALRM; set by the second request
 
 thread_local SignalListener* listener_here = nullptr;
 
@@ -48,7 +49,7 @@ void on_signal(int number) {
       // Whatever hangs has one more second.
       struct sigaction exits{};
       exits.sa_handler = on_alarm;
-      ::sigaction(SIGALRM, &exits, nullptr);
+      ::sigaction(SIGALRM, &exits, &alarm_before);
       ::alarm(1);
     }
   } else {
@@ -74,6 +75,9 @@ void restore_handlers() noexcept {
   for (std::size_t i = 0; i < std::size(kSignals); ++i) {
     ::sigaction(kSignals[i], &before[i], nullptr);
   }
+  if (requests.load() < 2) return;
+  ::alarm(0);
+  ::sigaction(SIGALRM, &alarm_before, nullptr);
 }
 
 }  // namespace
@@ -89,6 +93,11 @@ SignalHandlers::~SignalHandlers() {
 }
 
 SignalListener::SignalListener(Loop& loop) : loop_(loop) {
+  if (listener_here != nullptr) {
+    throw Misuse(
+        "violet: a loop of this thread listens to signals already; "
+        "run_program() is not called inside itself");
+  }
   const std::lock_guard lock(mutex);
   while (place_ < kMostLoops && pollers[place_].load() != nullptr) ++place_;
   if (place_ == kMostLoops) {
@@ -115,9 +124,8 @@ SignalListener::~SignalListener() {
 
 void SignalListener::act(Loop& loop) noexcept {
   SignalListener& self = *listener_here;
-  if (std::exchange(self.dumps_seen_, dumps.load()) != dumps.load()) {
-    complain(loop.dump());
-  }
+  const int wanted = dumps.load();
+  if (wanted != std::exchange(self.dumps_seen_, wanted)) complain(loop.dump());
   const int asked = requests.load();
   if (asked == std::exchange(self.requests_seen_, asked)) return;
   if (asked == 1 && loop.stop_is_heard()) return loop.stop();

@@ -25,10 +25,10 @@ class SignalHandlers {
   ~SignalHandlers();
 };
 
-/// While it lives, its loop acts on signals.
+/// While it lives, its loop acts on signals. One for each thread.
 class SignalListener {
  public:
-  /// Throws: Misuse beyond 256 listening loops.
+  /// Throws: Misuse for a second one on this thread, and beyond 256 of them.
   explicit SignalListener(Loop& loop);
   SignalListener(const SignalListener&) = delete;
   SignalListener& operator=(const SignalListener&) = delete;

@@ -11,18 +11,18 @@ namespace violet {
 
 namespace {
 
+constinit thread_local Slots* slots_here = nullptr;
+
 /// Frees the slots of a thread at its end, unless some are still in use: a
 /// Connection in a static variable may outlive its thread's own variables.
 struct Keeper {
   Slots* slots = nullptr;
   ~Keeper() {
-    if (slots != nullptr && slots->in_use() == 0) {
-      delete std::exchange(slots, nullptr);
-    }
+    if (slots == nullptr || slots->in_use() != 0) return;
+    slots_here = nullptr;  // a later destructor may ask for slots again
+    delete std::exchange(slots, nullptr);
   }
 };
-
-constinit thread_local Slots* slots_here = nullptr;
 
 Slots& make_slots() {
   thread_local Keeper keeper;
@@ -76,6 +76,7 @@ Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
   slot.watched = 0;
   slot.home = 0;
   slot.sent_bytes = 0;
+  std::fill(std::begin(slot.note), std::end(slot.note), std::uint8_t{0});
   return slot;
 }
 

@@ -46,6 +46,8 @@ enum SlotTraits : std::uint8_t {
   kAlwaysReady = 8,
   /// It has been logged once that no descriptors were left.
   kComplained = 16,
+  /// Its peer asks and we answer: it was accepted, not connected.
+  kServed = 32,
 };
 
 /// Beside the ReadyBits in a slot: bytes came in since the last went out, so
