@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -215,7 +216,8 @@ class Args {
       std::printf("  %-24s %s\n", left.c_str(), option.help);
     }
     std::printf("  %-24s %s\n", "--help", "print this and exit");
-    if (std::fflush(stdout) == 0) std::exit(0);
+    std::signal(SIGPIPE, SIG_IGN);
+    if (std::fflush(stdout) == 0 || errno == EPIPE) std::exit(0);
     std::fprintf(stderr, "%s: write stdout: %s\n", name_, std::strerror(errno));
     std::exit(1);
   }

@@ -31,12 +31,18 @@ Task<> echo(Connection conn) {
   while (auto data = co_await conn.recv()) co_await conn.sendall(data);
 }
 
-/// The same for a client that must not be silent for too long.
+/// The same for a client that must neither be silent nor read nothing for too
+/// long.
 Task<> echo_with_timeout(Connection conn, Duration limit) {
   for (;;) {
     const auto data = co_await within(limit, conn.recv());
     if (!data || !*data) co_return;
-    co_await conn.sendall(*data);
+    std::string_view rest = data->view();
+    while (!rest.empty()) {
+      const auto sent = co_await within(limit, conn.send(rest));
+      if (!sent) co_return;
+      rest.remove_prefix(*sent);
+    }
   }
 }
 
@@ -108,13 +114,17 @@ int main(int argc, char** argv) {
   args.number("--loops", "threads, one loop each (1)", settings.loops, 1, 256);
   args.number("--max-connections", "clients at a time, 0: no limit (0)",
               settings.max_connections, 0, 100'000'000);
-  args.time("--idle-timeout", "close a silent client, 0: never (0)",
+  args.time("--idle-timeout", "close a client that stalls, 0: never (0)",
             settings.idle_timeout);
   args.time("--grace", "how long clients may finish at the end (5s)",
             settings.grace);
   args.flag("--quiet", "log errors only", settings.quiet);
   args.flag("--verbose", "log clients that vanish, too", settings.verbose);
   args.parse(argc, argv);
+  if (settings.host.empty()) args.refuse("--host needs an address");
+  if (settings.loops > 1 && settings.host.starts_with("unix:")) {
+    args.refuse("--loops needs a TCP address: a unix socket cannot be shared");
+  }
   try {
     Address::parse(settings.host, settings.port);
   } catch (const std::system_error& e) {

@@ -9,27 +9,37 @@
 
 namespace violet {
 
-bool ConnectionLimit::take(const Remote& remote,
-                           const std::shared_ptr<WaitQueue>& queue) {
-  const std::lock_guard lock(mutex_);
-  if (free_ > 0) {
-    --free_;
-    return true;
-  }
-  for (const Waiting& waiting : waiting_) {
-    if (waiting.queue == queue) return false;
-  }
-  waiting_.push_back({remote, queue});
-  return false;
+ConnectionLimit::Member::Member(ConnectionLimit& limit, Remote remote,
+                                std::shared_ptr<WaitQueue> queue)
+    : limit_(limit), remote_(std::move(remote)), queue_(std::move(queue)) {
+  const std::lock_guard lock(limit_.mutex_);
+  limit_.members_.push_back(this);
 }
 
-void ConnectionLimit::give_back() {
-  const std::lock_guard lock(mutex_);
-  ++free_;
-  for (const Waiting& waiting : waiting_) {
-    waiting.remote.post([queue = waiting.queue] { wake_all(*queue); });
+ConnectionLimit::Member::~Member() {
+  const std::lock_guard lock(limit_.mutex_);
+  std::erase(limit_.members_, this);
+}
+
+bool ConnectionLimit::Member::take() noexcept {
+  const std::lock_guard lock(limit_.mutex_);
+  waits_ = limit_.free_ == 0;
+  if (!waits_) --limit_.free_;
+  return !waits_;
+}
+
+// Without memory for the message, the next one that comes back brings it.
+void ConnectionLimit::Member::give_back() noexcept {
+  const std::lock_guard lock(limit_.mutex_);
+  ++limit_.free_;
+  for (Member* member : limit_.members_) {
+    if (!member->waits_) continue;
+    try {
+      member->remote_.post([queue = member->queue_] { wake_all(*queue); });
+      member->waits_ = false;
+    } catch (const std::bad_alloc&) {
+    }
   }
-  waiting_.clear();
 }
 
 std::string ServerSummary::text() const {
@@ -79,7 +89,9 @@ Handlers::Handlers(const Listener& listener, const ServerOptions& options,
       peer_of_(peer_of),
       hears_(loop()),
       room_(std::make_shared<WaitQueue>()) {
-  if (options_.shared_limit != nullptr) remote_.emplace(loop().remote());
+  if (options_.shared_limit != nullptr) {
+    shared_.emplace(*options_.shared_limit, loop().remote(), room_);
+  }
 }
 
 void Handlers::failed(JobBlock& child) noexcept {
@@ -99,7 +111,7 @@ void Handlers::left() noexcept {
 
 void Handlers::give_room_back() noexcept {
   --clients_;
-  if (options_.shared_limit != nullptr) options_.shared_limit->give_back();
+  if (shared_) shared_->give_back();
   wake_all(*room_);
 }
 
@@ -112,8 +124,7 @@ void Handlers::turned_away() noexcept {
 bool Handlers::take_room() noexcept {
   const std::size_t most = options_.max_connections;
   if (most != 0 && clients_ >= most) return false;
-  const bool taken = options_.shared_limit == nullptr ||
-                     options_.shared_limit->take(*remote_, room_);
+  const bool taken = !shared_ || shared_->take();
   if (taken) ++clients_;
   return taken;
 }
@@ -135,7 +146,8 @@ void Handlers::begin_to_stop() noexcept {
 /// True when a stop has taken so long that even the backlog is left alone: a
 /// crowd that keeps coming must not keep a server from stopping.
 bool Handlers::closed() const noexcept {
-  return stopping() && time_left() < -kBacklogTime;
+  if (!stopping()) return false;
+  return loop().now() - stopped_at_ > std::max(options_.grace, kBacklogTime);
 }
 
 /// What is left of the grace; negative when it is over.

@@ -38,22 +38,35 @@ class ConnectionLimit {
   ConnectionLimit(const ConnectionLimit&) = delete;
   ConnectionLimit& operator=(const ConnectionLimit&) = delete;
 
-  /// Takes one. Returns: false if none is left; `queue`, which belongs to the
-  /// loop behind `remote`, is then emptied when one comes back.
-  bool take(const Remote& remote, const std::shared_ptr<WaitQueue>& queue);
+  /// One that takes part: `queue` belongs to the loop behind `remote`.
+  class Member {
+   public:
+    Member(ConnectionLimit& limit, Remote remote,
+           std::shared_ptr<WaitQueue> queue);
+    Member(const Member&) = delete;
+    Member& operator=(const Member&) = delete;
+    ~Member();
 
-  /// Gives one back.
-  void give_back();
+    /// Takes one. Returns: false if none is left; the jobs in the queue are
+    /// then woken when one comes back.
+    bool take() noexcept;
 
- private:
-  struct Waiting {
-    Remote remote;
-    std::shared_ptr<WaitQueue> queue;
+    /// Gives one back.
+    void give_back() noexcept;
+
+   private:
+    friend class ConnectionLimit;
+
+    ConnectionLimit& limit_;
+    Remote remote_;
+    std::shared_ptr<WaitQueue> queue_;
+    bool waits_ = false;
   };
 
+ private:
   std::mutex mutex_;  // guards what follows; taken once for a connection
   std::size_t free_;
-  std::vector<Waiting> waiting_;
+  std::vector<Member*> members_;
 };
 
 /// What a server says on stderr.
@@ -151,8 +164,8 @@ class Handlers final : public Group {
   ServerOptions options_;
   PeerOf peer_of_;
   StopHearer hears_;
-  std::optional<Remote> remote_;     // only with a shared limit
   std::shared_ptr<WaitQueue> room_;  // woken when there may be room again
+  std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
   std::size_t clients_ = 0;  // places taken; handlers may spawn more jobs
   TimePoint stopped_at_ = kNever;
   WaitQueue drained_;  // woken when the last job has left

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "loops.hpp"
 
+#include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -23,6 +24,7 @@ class Crew {
   }
 
   void run(int count) {
+    missing_ = count;
     std::vector<std::thread> threads;
     try {
       for (int i = 1; i < count; ++i) {
@@ -49,21 +51,35 @@ class Crew {
     }
   }
 
-  /// Makes a loop known to the others. Returns: false if one has failed.
+  /// Waits until all loops are there: what one takes as it runs, descriptors
+  /// above all, another may still need. Returns: false if one has failed.
   bool join(Loop& loop) {
-    const std::lock_guard lock(mutex_);
-    if (failure_) return false;
-    remotes_.push_back(loop.mailbox());
-    return true;
+    std::unique_lock lock(mutex_);
+    mailboxes_.push_back(loop.mailbox());
+    --missing_;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return missing_ == 0 || failure_; });
+    return !failure_;
   }
 
+  /// The first failure ends the others, and their ends are no news.
   void fail(std::exception_ptr error) noexcept {
     const std::lock_guard lock(mutex_);
-    if (failure_) return;
+    if (failure_) return tell(error);
     failure_ = error;
-    for (const auto& mailbox : remotes_) {
+    changed_.notify_all();
+    for (const auto& mailbox : mailboxes_) {
       Remote(mailbox).post(
           [] { Loop::current().cancel("another loop failed"); });
+    }
+  }
+
+  static void tell(const std::exception_ptr& error) noexcept {
+    try {
+      std::rethrow_exception(error);
+    } catch (const Killed&) {
+    } catch (...) {
+      complain(concat({"another loop failed, too: ", text_of(error)}));
     }
   }
 
@@ -73,7 +89,9 @@ class Crew {
   std::optional<SignalHandlers> handlers_;
 
   std::mutex mutex_;  // guards what follows
-  std::vector<std::shared_ptr<Mailbox>> remotes_;
+  std::condition_variable changed_;
+  int missing_ = 0;  // loops that have not begun yet
+  std::vector<std::shared_ptr<Mailbox>> mailboxes_;
   std::exception_ptr failure_;
 };
 

@@ -139,14 +139,22 @@ inline void Loop::step(JobBlock& job) noexcept {
   after_step(job);
 }
 
+/// Keeps the exception that is being handled.
+void Loop::note_failure(JobBlock& job, std::source_location where) noexcept {
+  const std::exception_ptr error = std::current_exception();
+  job.ending_.reset(new (std::nothrow) Ending{error, {}, 0, where});
+  if (job.ending_ == nullptr) {
+    fatal("no memory is left to keep the failure of a job", where);
+  }
+}
+
 /// Calls the function of a fresh job. Returns: false if that threw.
 inline bool Loop::enter(JobBlock& job) noexcept {
   try {
     job.top = job.enter();
     return true;
   } catch (...) {
-    job.ending_.reset(
-        new Ending{std::current_exception(), {}, 0, job.spawned_at_});
+    note_failure(job, job.spawned_at_);
     job.step = Step::kReturned;
     return false;
   }
@@ -309,9 +317,11 @@ bool Loop::hears_from_outside() const noexcept {
   return wake_hook_ != nullptr || mailbox_->in_use();
 }
 
+/// True if nothing can ever wake a job. A signal may only if somebody hears it.
 bool Loop::stuck() const noexcept {
+  const bool signal_awaited = wake_hook_ != nullptr && stop_hearers_ > 0;
   return ready_.empty() && timers_.empty() && waiting_ == 0 &&
-         !hears_from_outside();
+         !signal_awaited && !mailbox_->in_use();
 }
 
 void Loop::stop() noexcept {
@@ -333,7 +343,7 @@ inline void Loop::settle(JobBlock& job) noexcept {
     // A body that threw before its first await has no line of its own.
     const std::source_location where =
         job.top->line ? job.top->where() : job.spawned_at_;
-    job.ending_.reset(new Ending{std::current_exception(), {}, 0, where});
+    note_failure(job, where);
   }
   failed(job);
 }

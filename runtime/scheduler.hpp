@@ -226,6 +226,7 @@ class Loop {
   void step(JobBlock& job) noexcept;
   void first_step(JobBlock& job) noexcept;
   bool enter(JobBlock& job) noexcept;
+  static void note_failure(JobBlock& job, std::source_location where) noexcept;
   void resume(JobBlock& job) noexcept;
   void after_step(JobBlock& job) noexcept;
   void returned(JobBlock& job) noexcept;

@@ -70,6 +70,7 @@ void Slots::put_back(Slot& slot) noexcept {
 
 Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
   Slot& slot = take();
+  ++slot.generation;  // an event may have been made after close()
   slot.fd = fd.release();
   slot.traits = traits;
   slot.ready = ready;
@@ -150,7 +151,7 @@ int Slots::watch(Slot& slot, Direction direction) noexcept {
     // Either a loop beside this one had the slot for a while, and our own
     // registration is still there; or it is another slot's, see borrow().
     const bool ours = !slot.borrowed() && !is_borrowed(slot.fd);
-    error = ours ? poller.change(slot.fd, token, bits) : EBUSY;
+    error = ours ? poller.change(slot.fd, token, bits) : EEXIST;
   }
   if (error == EPERM) {
     slot.traits |= kAlwaysReady;
@@ -244,6 +245,11 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
 
 void SlotEvent::raise(const char* call, const std::string& object) const {
   const std::string what = concat({call, " ", object});
+  if (error_ == EEXIST) {
+    throw Misuse(concat({what,
+                         ": its number is in use by a Connection, Listener or "
+                         "Descriptor: wait on that instead of the number"}));
+  }
   if (error_ != EBUSY) throw_system(error_, what);
   throw Misuse(concat({what,
                        ": another job waits for the same already; let "

@@ -45,7 +45,7 @@ class Within final : public Event {
     // An event that lets others go first stands in the ready queue already:
     // the limit then counts at its next turn.
     if (job()->step != Step::kReady) return expire();
-    late_ = limit_ > Duration::zero();
+    late_ = true;
     return false;
   }
 
@@ -77,7 +77,6 @@ class Within final : public Event {
  private:
   void arm() noexcept {
     armed_ = true;
-    if (limit_ <= Duration::zero()) return;
     Loop& loop = loop_of(*job());
     const TimePoint end = after(loop.now(), limit_);
     if (!loop.timers().start(timer_, end, *job())) error_ = ENOMEM;
