@@ -22,6 +22,8 @@
 #include <utility>
 #include <vector>
 
+#include "../runtime/error.hpp"
+
 /// The options of one program. Its functions run once, so they are compiled
 /// for size.
 class Args {
@@ -48,8 +50,8 @@ class Args {
           whole(given, parsed) && parsed >= least && parsed <= most;
       return std::pair(static_cast<Number>(parsed), good);
     });
-    options_.back().expects = "a number from " + std::to_string(least) +
-                              " to " + std::to_string(most);
+    options_.back().expects =
+        violet::concat({"a number from ", least, " to ", most});
   }
 
   /// `--flag TIME`: 500ms, 5s, 2m; a bare number is seconds.
@@ -76,27 +78,28 @@ class Args {
       const Option& option = find(flag, argument);
       if (option.word[0] == '\0') {
         if (equals != argument.npos) {
-          refuse("option '" + std::string(flag) + "' takes no value");
+          refuse({"option '", flag, "' takes no value"});
         }
         option.set("");
         continue;
       }
       if (equals == argument.npos && i + 1 == argc) {
-        refuse("option '" + std::string(flag) + "' needs a value, " +
-               option.word);
+        refuse({"option '", flag, "' needs a value, ", option.word});
       }
       const std::string_view value =
           equals == argument.npos ? argv[++i] : argument.substr(equals + 1);
       if (!option.set(value)) {
-        refuse("option '" + std::string(flag) + "' takes " + option.expects +
-               ", not '" + std::string(value) + "'");
+        refuse({"option '", flag, "' takes ", option.expects, ", not '", value,
+                "'"});
       }
     }
   }
 
   /// Ends the program: "name: what; try --help" on stderr, exit code 2.
-  [[noreturn, gnu::cold]] void refuse(const std::string& what) const {
-    std::fprintf(stderr, "%s: %s; try --help\n", name_, what.c_str());
+  [[noreturn, gnu::cold]] void refuse(
+      std::initializer_list<violet::Part> what) const {
+    const std::string text = violet::concat(what);
+    std::fprintf(stderr, "%s: %s; try --help\n", name_, text.c_str());
     std::exit(2);
   }
 
@@ -174,9 +177,8 @@ class Args {
       if (flag == option.flag) return option;
     }
     if (flag.substr(0, 1) != "-") {
-      refuse("unexpected argument '" + std::string(whole) + "'");
+      refuse({"unexpected argument '", whole, "'"});
     }
-    std::string message = "unknown option '" + std::string(flag) + "'";
     const char* best = nullptr;
     std::size_t least = 4;  // further away it is no slip of the finger
     for (const Option& option : options_) {
@@ -186,10 +188,8 @@ class Args {
         best = option.flag;
       }
     }
-    if (best != nullptr) {
-      message += " (did you mean '" + std::string(best) + "'?)";
-    }
-    refuse(message);
+    if (best == nullptr) refuse({"unknown option '", flag, "'"});
+    refuse({"unknown option '", flag, "' (did you mean '", best, "'?)"});
   }
 
   /// How many letters must change to turn one word into the other

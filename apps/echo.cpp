@@ -66,7 +66,8 @@ class EchoServer {
   void open() {
     sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
                               static_cast<std::size_t>(settings_.loops));
-    print_line("echo: listening on " + local_address(sockets_[0].get()).text());
+    print_line(concat(
+        {"echo: listening on ", local_address(sockets_[0].get()).text()}));
   }
 
   /// The server of one loop.
@@ -121,14 +122,15 @@ int main(int argc, char** argv) {
   args.flag("--quiet", "log errors only", settings.quiet);
   args.flag("--verbose", "log clients that vanish, too", settings.verbose);
   args.parse(argc, argv);
-  if (settings.host.empty()) args.refuse("--host needs an address");
+  if (settings.host.empty()) args.refuse({"--host needs an address"});
   if (settings.loops > 1 && settings.host.starts_with("unix:")) {
-    args.refuse("--loops needs a TCP address: a unix socket cannot be shared");
+    args.refuse(
+        {"--loops needs a TCP address: a unix socket cannot be shared"});
   }
   try {
     Address::parse(settings.host, settings.port);
   } catch (const std::system_error& e) {
-    args.refuse(e.what());
+    args.refuse({e.what()});
   }
 
   EchoServer server(settings);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 
@@ -12,11 +13,13 @@
 namespace violet {
 
 void Part::append_to(std::string& whole) const {
-  if (is_number_) {
-    whole += std::to_string(number_);
-  } else {
+  if (!is_number_) {
     whole += text_;
+    return;
   }
+  char digits[24];
+  std::snprintf(digits, sizeof digits, "%lld", number_);
+  whole += digits;
 }
 
 std::string concat(std::initializer_list<Part> parts) {

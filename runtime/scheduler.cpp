@@ -185,8 +185,8 @@ inline void Loop::after_step(JobBlock& job) noexcept {
   if (job.step < Step::kReady) [[unlikely]]
     return returned(job);
   job.parked_ticks_ = turn_ticks_;
-  if (job.ends_when_idle_ && job.step == Step::kWaiting && job.event->idle())
-      [[unlikely]] {
+  if (job.ends_when_idle_ && !job.kill_held_ && job.step == Step::kWaiting &&
+      job.event->idle()) [[unlikely]] {
     kill(job, "stopping", {});
     return;
   }

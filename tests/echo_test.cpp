@@ -615,6 +615,31 @@ TEST_CASE("echo: a taken port is one line and exit code 1", "[echo]") {
   }
 }
 
+TEST_CASE("echo: what cannot be listened on is one line and exit code 2",
+          "[echo]") {
+  const Run nowhere({"--host", ""});
+  CHECK(nowhere.end.code == 2);
+  CHECK(nowhere.err == "echo: --host needs an address; try --help\n");
+  const Run shared({"--host", "unix:/tmp/x", "--loops", "2"});
+  CHECK(shared.end.code == 2);
+  CHECK(contains(shared.err, "--loops needs a TCP address"));
+}
+
+TEST_CASE("echo: a client that reads nothing is closed as a silent one is",
+          "[echo]") {
+  Echo server({"--idle-timeout", "200ms", "--max-connections", "1"});
+  const Client hog(server.port, 4096);
+  std::size_t sent = 0;
+  const std::string bytes = noise(32 << 20);
+  eventually("a server that takes no more", [&] {
+    const std::size_t more = hog.fill(std::string_view(bytes).substr(sent));
+    sent += more;
+    return more == 0;
+  });
+  const Client next(server.port);
+  CHECK(next.exchange("x") == "x");
+}
+
 TEST_CASE("echo: an address of another machine is one line and exit code 1",
           "[echo]") {
   const Run run({"--host", "192.0.2.1", "--port", "0"});

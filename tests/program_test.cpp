@@ -350,6 +350,61 @@ TEST_CASE("program: what handled signals before handles them again",
   CHECK(outcome.end.code == 0);
 }
 
+TEST_CASE("program: a deadlock is told, for no signal is awaited",
+          "[program]") {
+  const Outcome outcome = outcome_of([] {
+    const auto root = []() -> Task<> {
+      Job<> self;
+      const auto joins_itself = [&]() -> Task<> { co_await join(self); };
+      self = spawn(joins_itself);
+      co_await wait(self);
+    };
+    return run_program(root());
+  });
+  CHECK(outcome.end.code == 1);
+  CHECK(contains(outcome.err, "join #"));
+}
+
+TEST_CASE("program: one inside another is refused and harms nothing",
+          "[program]") {
+  Program program{std::function<int()>([] {
+    const auto root = []() -> Task<> {
+      if (run_program(return_at_once()) != 1) print_line("not refused");
+      co_await wait_for_stop();
+    };
+    return run_program(root());
+  })};
+  read_ready(program);
+  CHECK(contains(program.dump(), "stopping"));
+  program.signal(SIGTERM);
+  CHECK(program.wait().code == 0);
+  CHECK(contains(program.err(), "not called inside itself"));
+}
+
+TEST_CASE("program: main goes on after the second signal", "[program]") {
+  Program program{std::function<int()>([] {
+    const int code = run_program(wait_for_ever("unwound"));
+    std::this_thread::sleep_for(1200ms);
+    return code == 143 ? 7 : 8;
+  })};
+  read_ready(program);
+  program.signal(SIGTERM);
+  program.signal(SIGTERM);
+  CHECK(program.wait().code == 7);
+}
+
+TEST_CASE("program: a failure in the turn of a signal is told", "[program]") {
+  const Outcome outcome = outcome_of([] {
+    const auto root = []() -> Task<> {
+      ::raise(SIGINT);
+      throw std::runtime_error("not to be lost");
+      co_return;
+    };
+    return run_program(root());
+  });
+  CHECK(contains(outcome.err, "not to be lost"));
+}
+
 TEST_CASE("program: a plain run leaves signals alone", "[program]") {
   Program program{std::function<int()>([] {
     run(wait_for_ever("unwound"));

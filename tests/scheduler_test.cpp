@@ -737,6 +737,41 @@ TEST_CASE("loop: its end destroys the frames of all its jobs", "[scheduler]") {
   CHECK(Footprint() == before);
 }
 
+TEST_CASE("loop: a failure that nobody asked for is told at its end",
+          "[scheduler]") {
+  const std::string told = support::errors_of([] {
+    World world;
+    const auto fails = []() -> Task<> {
+      co_await yield_now();
+      throw std::runtime_error("not to be lost");
+    };
+    const auto root = []() -> Task<> { co_await violet::sleep(1s); };
+    Job<> job = world.loop.spawn(fails);
+    world.run(root());
+    job = Job<>();
+  });
+  CHECK(contains(told, "not to be lost"));
+}
+
+TEST_CASE("loop: SIGPIPE is ignored under run_once, too", "[scheduler]") {
+  const auto end = in_child([] {
+    ::signal(SIGPIPE, SIG_DFL);
+    World world;
+    const auto body = []() -> Task<> {
+      Pair pipe = support::make_pipe();
+      pipe[0].reset();
+      std::error_code code;
+      co_await write(pipe[1].get(), "x", code);
+      if (code != std::errc::broken_pipe) std::abort();
+    };
+    world.loop.spawn(body);
+    while (world.loop.run_once()) {
+    }
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.status == 0);
+}
+
 TEST_CASE("loop: a job that is spawned while it ends dies as well",
           "[scheduler]") {
   const auto end = in_child([] {

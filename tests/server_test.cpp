@@ -910,6 +910,152 @@ TEST_CASE("server: who waits behind its limit is not waited for without end",
   CHECK(served.summary.cut == 1);
 }
 
+TEST_CASE("server: a stop takes who has not been announced yet", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  std::deque<Fd> clients;
+  served.run(echo, [&](Served& s) -> Task<> {
+    co_await settle();  // it waits for an edge now
+    clients.push_back(dial(s.address));
+    CHECK(support::put(clients.back().get(), "x"));
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(support::arrives(clients.back().get(), POLLIN));
+    CHECK(support::get(clients.back().get()) == "x");
+    clients.clear();
+  });
+  CHECK(served.summary.served == 1);
+}
+
+TEST_CASE("server: a handler that awaits another server's answer is not idle",
+          "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  Listener upstream("127.0.0.1", 0);
+  const auto proxy = [&](Connection conn) -> Task<> {
+    const std::string request = co_await receive(conn, 3);
+    const Connection other = co_await connect(upstream.address());
+    const std::string answer = co_await ask(other, request);
+    co_await conn.sendall(answer);
+  };
+  served.run(proxy, [&](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("abc");
+    const Connection asked = co_await upstream.accept();
+    const std::string request = co_await receive(asked, 3);
+    co_await settle();
+    Loop::current().stop();
+    co_await sleep(1s);
+    co_await asked.sendall(request);
+    const std::string answer = co_await receive_rest(conn);
+    CHECK(answer == "abc");
+  });
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: the failure of a job that a handler spawned is logged",
+          "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  const auto fails = [](std::string text) -> Task<> {
+    co_await yield_now();
+    throw std::runtime_error(text);
+  };
+  const auto handler = [&](Connection conn) -> Task<> {
+    spawn(fails, std::string(200, 'z'));
+    co_await conn.recv();
+  };
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await settle();
+  });
+  CHECK(contains(served.log, "job #"));
+  CHECK(contains(served.log, "zzz"));
+}
+
+TEST_CASE("server: jobs that handlers spawn take no places", "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 2;
+  options.grace = 1s;
+  ConnectionLimit limit(2);
+  if (GENERATE(false, true)) options.shared_limit = &limit;
+  Served served(options);
+  int now = 0;
+  int most = 0;
+  const auto linger = [](Duration time) -> Task<> { co_await sleep(time); };
+  const auto handler = [&](Connection conn) -> Task<> {
+    most = std::max(most, ++now);
+    spawn(linger, Duration(1ms));
+    spawn(linger, Duration(1h));
+    co_await conn.recv();
+    --now;
+  };
+  served.run(handler, [](Served& s) -> Task<> {
+    std::deque<Connection> clients;
+    for (int i = 0; i < 4; ++i) {
+      clients.push_back(co_await connect(s.address));
+    }
+    co_await sleep(100ms);
+    for (const Connection& client : clients) {
+      co_await client.sendall("x");
+      co_await sleep(10ms);
+    }
+  });
+  CHECK(most == 2);
+  CHECK(served.summary.served == 4);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a dying handler may kill the next", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  const auto handler = [](Connection conn) -> Task<> {
+    const Job<> pump = spawn(forever);
+    const AtEnd kills([&] { pump.kill(); });
+    while (auto data = co_await conn.recv()) co_await conn.sendall(data);
+  };
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection one = co_await connect(s.address);
+    const Connection two = co_await connect(s.address);
+    co_await settle();
+    Loop::current().stop();
+    co_await wait(s.server);
+  });
+  CHECK(served.summary.served == 2);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a result that kills it ends it in good order", "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  class Killer {
+   public:
+    explicit Killer(Served& s) noexcept : served_(&s) {}
+    Killer(Killer&& other) noexcept
+        : served_(std::exchange(other.served_, nullptr)) {}
+    ~Killer() {
+      if (served_ != nullptr) served_->server.kill("by a result");
+    }
+
+   private:
+    Served* served_;
+  };
+  const auto helper = [&]() -> Task<Killer> {
+    co_await sleep(1ms);
+    co_return Killer(served);
+  };
+  const auto handler = [&](Connection conn) -> Task<> {
+    spawn(helper);
+    co_await conn.recv();
+  };
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await wait(s.server);
+    CHECK(s.server.killed());
+  });
+}
+
 TEST_CASE("server: one that starts after the stop serves the backlog only",
           "[server]") {
   const MaybeShortIo io;

@@ -601,6 +601,25 @@ TEST_CASE("slots: a borrowed slot lasts while a write goes behind others",
   });
 }
 
+TEST_CASE("slots: an event made after close() is not the next owner's",
+          "[slots]") {
+  Pair first = make_socketpair();
+  Pair second = make_socketpair();
+  CountedLoop counted(0);  // the reader goes behind before its first attempt
+  const auto body = [&]() -> Task<> {
+    std::optional<Descriptor> near(adopt(std::move(first[0])));
+    near->close();
+    const Job<std::string> reader = spawn([&] { return read_some(*near); });
+    co_await yield_now();
+    near.reset();
+    const Descriptor next = adopt(std::move(second[0]));
+    put(second[1].get(), "secret");
+    co_await wait(reader);
+    CHECK(reader.error() != nullptr);
+  };
+  counted.loop.run(body());
+}
+
 TEST_CASE("slots: a closed or empty descriptor fails at once", "[slots]") {
   MaybeShortIo io;
   Pair pipe = make_pipe();

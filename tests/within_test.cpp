@@ -24,6 +24,23 @@ Task<int> value_after(Duration duration, int value) {
 
 }  // namespace
 
+TEST_CASE("within: a limit of zero sees what is there already", "[within]") {
+  play([]() -> Task<> {
+    const support::Pair pair = support::make_socketpair();
+    char byte = 0;
+    const std::span<char> buffer(&byte, 1);
+    const Descriptor near = adopt(Fd(::dup(pair[0].get())));
+    support::put(pair[1].get(), "x");
+    const auto first = co_await within(0s, read(near, buffer));
+    CHECK(first == std::optional<std::size_t>(1));
+    const auto none = co_await within(0s, read(near, buffer));
+    CHECK(none == std::nullopt);
+    support::put(pair[1].get(), "y");  // not announced yet
+    const auto second = co_await within(0s, read(near, buffer));
+    CHECK(second == std::optional<std::size_t>(1));
+  });
+}
+
 TEST_CASE("within: it yields an optional, and bool for what yields nothing",
           "[within]") {
   Job<int> job;
