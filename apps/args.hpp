@@ -1,8 +1,8 @@
 // args.hpp - the command line of the programs in this folder.
 //
 // A program lists its options once; from that list come the parsing, the
-// messages and --help. Sizes take KiB, MiB, GiB; times take ms, s, m. What is
-// wrong is said in one line that names the thing, with exit code 2.
+// messages and --help. Times take ms, s, m. What is wrong is said in one line
+// that names the thing, with exit code 2.
 // SPDX-License-Identifier: MIT
 #pragma once
 

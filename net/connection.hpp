@@ -1,7 +1,8 @@
 // connection.hpp - a stream socket, TCP or unix.
 //
-// Every operation is attempted at once and waits only on EAGAIN, so a busy
-// connection costs one system call for each operation and no more.
+// Sending is attempted at once. Receiving waits for an edge first where there
+// is most likely nothing yet: on a fresh connection, and after a short read.
+// So a busy connection costs one system call for each operation and no more.
 //
 // Two ways to receive. `recv(buffer)` fills the caller's memory. `recv()`
 // lends a buffer from the thread's pool once there is something to put in
@@ -326,7 +327,8 @@ inline Coded<ConnectEvent> connect(const Address& address,
   return Coded<ConnectEvent>(ConnectEvent(address), code);
 }
 
-/// The same; the host is a number as in Address::parse. Throws: if it is not.
+/// The same; the host is a number as in Address::parse.
+/// Throws: std::system_error, at once if it is not.
 inline ConnectEvent connect(std::string_view host, std::uint16_t port) {
   return ConnectEvent(Address::parse(host, port));
 }

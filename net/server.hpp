@@ -303,7 +303,10 @@ constexpr bool survives_co_await() noexcept {
 
 /// Accepts clients and runs `handler(Connection)`, a function that returns
 /// Task<>, as a job for each. Ends when the loop is asked to stop; see above.
-/// A handler that throws is logged and concerns nobody else.
+/// A handler that throws is logged and concerns nobody else. Jobs that it
+/// spawns belong to the server, too, and may outlive the client.
+/// Suspends: until the server has stopped.
+/// Lifetime: the handler is moved or copied into the server.
 /// Returns: how many were served.
 /// Throws: what accept() throws.
 /// Kill: the handlers die with it.
@@ -323,6 +326,7 @@ Task<ServerSummary> serve(
 /// `return run_program(server("127.0.0.1", 4915, echoer));`. The host is a
 /// number as in Address::parse. In a program it says on stdout where it
 /// listens, and on stderr at the end how many were served.
+/// Suspends, Lifetime, Kill: as serve().
 /// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
 template <class Handler>
 Task<> server(std::string_view host, std::uint16_t port, Handler&& handler,

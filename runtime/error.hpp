@@ -6,7 +6,7 @@
 // sentence that says what to do instead. What can only be a broken invariant
 // ends the process with a sentence, for nothing after it could be trusted.
 //
-// Built on: nothing.
+// Built on: nothing but, for its texts, sys.
 // SPDX-License-Identifier: MIT
 #pragma once
 

@@ -10,7 +10,7 @@
 // a kill before that has consumed nothing.
 //
 // Refused: completing operations as soon as they are possible (a kill would
-// lose the byte or the connection), and duties with silent defaults.
+// lose the byte or the connection), and silent defaults for the two duties.
 //
 // Built on: error, list, frames, task.
 // SPDX-License-Identifier: MIT

@@ -102,7 +102,8 @@ JoinEvent<T> join(const Job<T>& job) noexcept {
   return JoinEvent<T>(job.block());
 }
 
-/// The same, giving the handle up. Returns: the value itself.
+/// The same for a handle that is not needed any more. Returns: the value
+/// itself.
 template <class T>
 TakingJoinEvent<T> join(Job<T>&& job) noexcept {
   return TakingJoinEvent<T>(job.block());

@@ -162,7 +162,7 @@ struct Stack {
   }
 };
 
-/// The stack on this thread's processor; null between steps.
+/// The stack on this thread's processor. Of meaning during a step only.
 inline constinit thread_local Stack* running = nullptr;
 
 }  // namespace violet

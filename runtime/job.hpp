@@ -74,8 +74,8 @@ bool kill_job(JobBlock& job, std::string_view reason,
 
 /// Everything the scheduler knows about a job except its result.
 ///
-/// Ownership: counted. The loop holds one reference until the job has ended,
-/// each handle one more.
+/// Ownership: counted. The loop holds one reference until the job has ended;
+/// each handle, and each event that awaits its end, one more.
 class JobBlock : public QueueLink<JobBlock>,
                  public Link<JobBlock>,
                  public Stack {

@@ -31,9 +31,11 @@ void run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
 
 /// Runs `count` loops at once, each on a thread of its own; the first is the
 /// caller's. Loop number i runs `function(i)`, which returns a Task<>; the
-/// function is called on that loop's thread, possibly at the same time.
+/// function is called on that loop's thread, possibly at the same time, once
+/// all loops are there. `listen_to_signals`: as under run_program.
 /// Returns: when all have ended.
-/// Throws: the first failure; the other loops are then unwound.
+/// Throws: the first failure; the other loops are then unwound, and what else
+/// they fail with goes to stderr. Misuse for a count below 1.
 template <class F>
 void run_loops(int count, F&& function, bool listen_to_signals = false) {
   class Maker final : public internal::RootMaker {

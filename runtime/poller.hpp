@@ -1,7 +1,7 @@
 // poller.hpp - the operating system, as far as waiting goes.
 //
-// The idea: one small interface asks what is ready and what time it is, and
-// nobody else asks either. Each system has its own file behind it, and `sim`
+// The idea: one small interface asks what becomes ready and what time it is,
+// and nobody else waits. Each system has its own file behind it, and `sim`
 // (poller_sim.hpp) puts a clock there that a test controls.
 //
 // Readiness is edge-triggered: a descriptor is announced when it becomes

@@ -79,8 +79,8 @@ struct alignas(kCacheLineBytes) Slot {
   /// Bytes that send(2) and write(2) have taken, ever.
   std::uint64_t sent_bytes = 0;
 
-  /// Left to whoever opened it; net keeps the peer's address here. Stays as
-  /// it is after the slot is closed, until it is used again.
+  /// Left to whoever opened it. Stays as it is after the slot is closed, until
+  /// it is used again.
   alignas(8) unsigned char note[24] = {};
 
   bool stream() const noexcept { return (traits & kStream) != 0; }
@@ -237,7 +237,7 @@ class Descriptor {
 };
 
 /// Takes ownership of a descriptor that came from elsewhere, makes it
-/// non-blocking and watches it. Throws: std::system_error.
+/// non-blocking. Returns: its owner. Throws: std::system_error.
 Descriptor adopt(Fd fd);
 
 /// What the events on descriptors share: a slot, and one try of a system

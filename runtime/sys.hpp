@@ -1,4 +1,4 @@
-// sys.hpp - every system call that the library makes passes here.
+// sys.hpp - the system calls on descriptors pass here.
 //
 // The idea: one object answers for the kernel. At rest it is the kernel
 // itself; a test puts another in its place and from then on decides what a
@@ -7,7 +7,8 @@
 // and the pollers needs to know that tests exist.
 //
 // Results are as the kernel itself gives them: a count or descriptor, or the
-// negated error number. errno(3) is read in one place only.
+// negated error number; errno(3) is read here. The pollers and what happens
+// once in a program's life call the system directly.
 //
 // Built on: nothing. See: syscalls(2), signal(7) on EINTR.
 // SPDX-License-Identifier: MIT

@@ -128,6 +128,9 @@ struct TaskPromise : Frame {
     requires(!is_task<std::remove_cvref_t<E>>)
   auto await_transform(E&& event,
                        Line here = __builtin_source_location()) noexcept {
+    static_assert(!std::is_lvalue_reference_v<E>,
+                  "violet: an event is awaited once, where it is made: write "
+                  "co_await conn.recv(), or co_await std::move(event)");
     line = here;
     return Await<std::remove_reference_t<E>>(event);
   }

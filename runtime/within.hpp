@@ -3,7 +3,8 @@
 // The idea: the event and a timer lie side by side in the awaiting frame, and
 // either wakes the job. When its step comes the operation is tried once more,
 // and only if it is still not possible does an expired limit count: what has
-// completed is never thrown away. Nothing is allocated.
+// completed is never thrown away. Only an event that keeps letting others go
+// first is not tried again. Nothing is allocated.
 //
 // Built on: scheduler.
 // SPDX-License-Identifier: MIT
@@ -103,7 +104,10 @@ class Within final : public Event {
 
 /// Waits for an event, but not longer than `limit`, counted as sleep() does.
 /// What completes is never lost to the limit. With a limit of zero only what
-/// is possible at once completes.
+/// is possible after one look at the poller completes.
+/// Suspends: until the event completes or the limit has passed.
+/// Kill: as of the event; so also where the limit ends a wait: a part of what
+/// sendall() was given may be out.
 /// Returns: an optional of what the event yields; for one that yields
 /// nothing, true if it completed.
 /// Throws: what the event throws.

@@ -369,12 +369,12 @@ TEST_CASE("event: the error_code form clears or sets the code", "[event]") {
     std::error_code code = std::make_error_code(std::errc::io_error);
     TryEvent good(0, 5);
     Coded<TryEvent> coded_good(std::move(good), code);
-    const int five = co_await coded_good;
+    const int five = co_await std::move(coded_good);
     CHECK(five == 5);
     CHECK_FALSE(code);
     TryEvent bad(ECONNRESET, 3);
     Coded<TryEvent> coded_bad(std::move(bad), code);
-    const int three = co_await coded_bad;
+    const int three = co_await std::move(coded_bad);
     CHECK(three == 3);
     CHECK(code == std::errc::connection_reset);
   };
