@@ -49,7 +49,8 @@ BASE   = -std=c++20 -pthread $(SAN_) $(CPPFLAGS) $(CXXFLAGS)
 SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
 FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
-LINK   = $(CXX) -pthread -Wl,--gc-sections $(SAN_) $(LDFLAGS)
+# Code and constants share their pages: small programs have few of them.
+LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LDFLAGS)
 
 # The files of a folder, as its ORDER lists them.
 order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \

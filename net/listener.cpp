@@ -33,12 +33,10 @@ bool concerns_one_client(int error) noexcept {
 }
 
 void complain_of(int error) noexcept {
-  try {
-    complain(concat({"accept: ", std::system_category().message(error),
-                     "; clients wait until some connections are closed"}));
-  } catch (const std::bad_alloc&) {
-    complain("accept: out of memory");
-  }
+  complain_with([=] {
+    return concat({"accept: ", std::system_category().message(error),
+                   "; clients wait until some connections are closed"});
+  });
 }
 
 bool may_pass(int error) noexcept {

@@ -99,10 +99,12 @@ void Handlers::failed(JobBlock& child) noexcept {
   if (options_.log != Log::kVerbose && is_the_peers_doing(ending.error)) {
     return;
   }
-  // Handlers may spawn jobs that have no client of their own.
-  const std::string who =
-      child.marked() ? peer_of_(child).text() : concat({"job #", child.id()});
-  complain(concat({who, ": handler failed ", ending.text()}));
+  complain_with([&] {
+    // Handlers may spawn jobs that have no client of their own.
+    const std::string who =
+        child.marked() ? peer_of_(child).text() : concat({"job #", child.id()});
+    return concat({who, ": handler failed ", ending.text()});
+  });
 }
 
 void Handlers::left() noexcept {

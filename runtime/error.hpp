@@ -13,6 +13,7 @@
 #include <concepts>
 #include <exception>
 #include <initializer_list>
+#include <new>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -69,6 +70,16 @@ std::string concat(std::initializer_list<Part> parts);
 /// Writes "<program>: <sentence>" and a line end to stderr, in one write. The
 /// program is "violet" until it is named.
 void complain(std::string_view sentence) noexcept;
+
+/// Complains with what `text()` returns; without memory for it, says that.
+template <class Text>
+void complain_with(Text text) noexcept {
+  try {
+    complain(text());
+  } catch (const std::bad_alloc&) {
+    complain("something failed, and no memory is left to say what");
+  }
+}
 
 /// Names the program in what complain() writes. Lifetime: a literal.
 void name_program(const char* name) noexcept;

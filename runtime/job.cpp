@@ -16,8 +16,10 @@ std::string Ending::text() const {
 namespace {
 
 void complain_of(const JobBlock& job) noexcept {
-  complain(concat(
-      {"job #", job.id(), " failed, nobody asked, ", job.ending()->text()}));
+  complain_with([&] {
+    return concat(
+        {"job #", job.id(), " failed, nobody asked, ", job.ending()->text()});
+  });
 }
 
 }  // namespace

@@ -79,7 +79,9 @@ class Crew {
       std::rethrow_exception(error);
     } catch (const Killed&) {
     } catch (...) {
-      complain(concat({"another loop failed, too: ", text_of(error)}));
+      complain_with([&] {
+        return concat({"another loop failed, too: ", text_of(error)});
+      });
     }
   }
 

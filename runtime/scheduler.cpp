@@ -85,7 +85,9 @@ Loop::~Loop() {
     if (!own_.empty()) fatal("a loop is destroyed from within its own job");
     while (!ready_.empty()) ready_.pop_front().drop();
     if (own_.failure) {
-      complain(concat({"a job failed unseen: ", text_of(own_.failure)}));
+      complain_with([&] {
+        return concat({"a job failed unseen: ", text_of(own_.failure)});
+      });
     }
   }
   mailbox_->close();
@@ -526,18 +528,24 @@ void OwnGroup::failed(JobBlock& child) noexcept {
 }
 
 /// Keeps the first failure for run(); the others go to stderr.
-void OwnGroup::note(const std::string& whose,
-                    std::exception_ptr error) noexcept {
+void OwnGroup::note(const char* whose, std::exception_ptr error) noexcept {
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {
-    complain(concat({whose, " failed too: ", text_of(error)}));
+    complain_with(
+        [&] { return concat({whose, " failed too: ", text_of(error)}); });
   }
 }
 
 void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
-  note(concat({"job #", job.id(), " at ", text_of(job.ending()->where)}),
-       error);
+  if (failure == nullptr) {
+    failure = error;
+  } else if (failure != error) {
+    complain_with([&] {
+      return concat({"job #", job.id(), " at ", text_of(job.ending()->where),
+                     " failed too: ", text_of(error)});
+    });
+  }
 }
 
 }  // namespace violet

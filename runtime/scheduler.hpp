@@ -84,7 +84,7 @@ class OwnGroup final : public Group {
   JobBlock* root = nullptr;    // of the run that is under way
 
   void note(const JobBlock& job, std::exception_ptr error) noexcept;
-  void note(const std::string& whose, std::exception_ptr error) noexcept;
+  void note(const char* whose, std::exception_ptr error) noexcept;
 
  private:
   void failed(JobBlock& child) noexcept override;

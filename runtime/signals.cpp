@@ -125,7 +125,9 @@ SignalListener::~SignalListener() {
 void SignalListener::act(Loop& loop) noexcept {
   SignalListener& self = *listener_here;
   const int wanted = dumps.load();
-  if (wanted != std::exchange(self.dumps_seen_, wanted)) complain(loop.dump());
+  if (wanted != std::exchange(self.dumps_seen_, wanted)) {
+    complain_with([&] { return loop.dump(); });
+  }
   const int asked = requests.load();
   if (asked == std::exchange(self.requests_seen_, asked)) return;
   if (asked == 1 && loop.stop_is_heard()) return loop.stop();
