@@ -400,8 +400,8 @@ class Program {
 inline std::vector<std::string> compiler_command() {
   std::istringstream flags(contents(build_path("flags")));
   std::vector<std::string> command{"g++"};
+  flags >> command[0];
   for (std::string word; flags >> word;) {
-    if (command.size() == 1 && word[0] != '-') command[0] = word;
     if (word.rfind("-fsanitize=", 0) == 0) command.push_back(word);
   }
   if (const char* given = std::getenv("CXX")) {
