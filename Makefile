@@ -122,6 +122,11 @@ $B/obj/%.o: %.cpp $B/flags | $B/include/violet.hpp
 	@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
+# What runs seldom is compiled for size.
+SELDOM = $(foreach o,dump error loops program signals,runtime/$o.o) \
+         net/address.o net/socket.o
+$(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
+
 $B/bench/obj/%.o: %.cpp $B/flags | $B/include/violet.hpp
 	@mkdir -p $(@D) && echo "  compile $< (to measure)"
 	$Q$(CXX) $(FLAGS) -O2 -DNDEBUG -MMD -MP -I$B/include -c $< -o $@

@@ -107,7 +107,7 @@ void Handlers::failed(JobBlock& child) noexcept {
   });
 }
 
-void Handlers::left() noexcept {
+void Handlers::left(JobBlock&) noexcept {
   if (empty()) wake_all(drained_);
 }
 

@@ -156,7 +156,7 @@ class Handlers final : public Group {
   bool closed() const noexcept;
   Duration time_left() const noexcept;
   void failed(JobBlock& child) noexcept override;
-  void left() noexcept override;
+  void left(JobBlock&) noexcept override;
   bool take_room() noexcept;
   bool somebody_waits() const noexcept;
 

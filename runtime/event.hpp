@@ -54,6 +54,9 @@ class Event {
   /// Says in a few words what is waited for.
   virtual void describe(Description& out) const = 0;
 
+  /// The one job whose end would complete this; null if it is not so.
+  virtual const Stack* awaited() const noexcept { return nullptr; }
+
   /// The job that awaits this; null when nobody does.
   Stack* job() const noexcept { return job_; }
 

@@ -72,7 +72,7 @@ template <class T>
 class JoinEvent final : public JobEndEvent {
  public:
   explicit JoinEvent(internal::TypedJob<T>* job) noexcept : JobEndEvent(job) {}
-  bool attempt() noexcept override { return attempt_end(); }
+  bool attempt() noexcept override { return attempt_join(); }
   void describe(Description& out) const override { describe_end("join", out); }
   decltype(auto) result() const {
     throw_ending();
@@ -85,7 +85,7 @@ class TakingJoinEvent final : public JobEndEvent {
  public:
   explicit TakingJoinEvent(internal::TypedJob<T>* job) noexcept
       : JobEndEvent(job) {}
-  bool attempt() noexcept override { return attempt_end(); }
+  bool attempt() noexcept override { return attempt_join(); }
   void describe(Description& out) const override { describe_end("join", out); }
   T result() const {
     throw_ending();
@@ -96,7 +96,8 @@ class TakingJoinEvent final : public JobEndEvent {
 /// Waits until a job has ended. Any number of jobs may join one.
 /// Suspends: until then.
 /// Returns: a reference to what the job returned, valid as long as a handle.
-/// Throws: what the job threw; Killed if it was killed.
+/// Throws: what the job threw; Killed if it was killed; Misuse if it would
+/// never end: it is this very job, or holds it, or waits for it.
 template <class T>
 JoinEvent<T> join(const Job<T>& job) noexcept {
   return JoinEvent<T>(job.block());

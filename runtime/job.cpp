@@ -36,9 +36,40 @@ JobEndEvent::~JobEndEvent() {
 }
 
 bool JobEndEvent::attempt_end() noexcept {
-  if (target_ == nullptr || target_->ended()) return true;
+  if (target_ == nullptr || target_->over()) return true;
   if (!in_list()) target_->joiners_.push_back(*this);
   return false;
+}
+
+namespace {
+
+// A longer cycle is found when nothing can go on any more: see Deadlock.
+constexpr int kMostHops = 64;
+
+/// True if `job` waits for the end of `self`, be it through others.
+bool waits_for(const Stack* job, const JobBlock& self) noexcept {
+  for (int hops = 0; hops < kMostHops && job != nullptr; ++hops) {
+    if (job == &self) return true;
+    const bool parked = job->event != nullptr && job->step == Step::kWaiting;
+    job = parked ? job->event->awaited() : nullptr;
+  }
+  return false;
+}
+
+}  // namespace
+
+const Stack* JobEndEvent::awaited() const noexcept {
+  return target_;
+}
+
+bool JobEndEvent::attempt_join() noexcept {
+  if (attempt_end()) return true;
+  JobBlock& self = static_cast<JobBlock&>(*job());
+  if (target_->ended()) return false;  // only its cleanup is under way
+  if (!self.is_below(*target_) && !waits_for(target_, self)) return false;
+  error_ = EDEADLK;
+  undo();
+  return true;
 }
 
 void JobEndEvent::undo() noexcept {
@@ -55,6 +86,12 @@ void JobEndEvent::throw_ending() const {
   if (target_ == nullptr) {
     throw Misuse("violet: join of an empty Job; it must come from spawn");
   }
+  if (error_ == EDEADLK) {
+    throw Misuse(concat(
+        {"violet: join of job #", target_->id(),
+         " would never end: that is this job itself, or it holds this job, or "
+         "waits for it; let a job that is not among them join both"}));
+  }
   if (const std::exception_ptr error = target_->see_error()) {
     std::rethrow_exception(error);
   }
@@ -70,28 +107,91 @@ bool JobBlock::is_below(const JobBlock& ancestor) const noexcept {
   return job != nullptr;
 }
 
+// Whoever asks holds a reference, so giving back the group's is not the end.
 std::exception_ptr JobBlock::see_error() noexcept {
   if (ending_ == nullptr || !ended()) return nullptr;
-  if (unseen_) {
-    unseen_ = false;
-    if (group_ != nullptr) group_->unseen_.remove(*this);
+  if (unseen_ && group_ != nullptr) {
+    group_->unseen_.remove(*this);
+    if (told_) --references_;
     group_ = nullptr;
   }
+  unseen_ = told_ = false;
   return ending_->error;
+}
+
+void JobBlock::wake_joiners() noexcept {
+  while (!joiners_.empty()) wake(*joiners_.pop_front().job());
 }
 
 /// The last handle is gone: an exception that nobody has seen becomes a
 /// failure of the group, or goes to stderr if that is gone as well.
 void JobBlock::report_unseen() noexcept {
+  references_ = 1;  // ours, while we tell
   unseen_ = false;
-  if (group_ == nullptr) return complain_of(*this);
-  group_->unseen_.remove(*this);
-  group_->child_failed(*this);
+  if (group_ == nullptr) {
+    complain_of(*this);
+  } else {
+    group_->unseen_.remove(*this);
+    group_->hear(*this);
+  }
+  drop();
 }
 
-void Group::child_failed(JobBlock& child) noexcept {
+/// A child has failed. A group that hears at once keeps it until somebody has
+/// seen the error.
+void Group::hear(JobBlock& child) noexcept {
   if (being_destroyed_) return complain_of(child);
+  if (hears_ == Hears::kAtOnce) {
+    child.hold();
+    child.told_ = child.unseen_ = true;
+    if (child.ended()) unseen_.push_back(child);  // else it will be; see remove
+  }
   failed(child);
+}
+
+/// The group is no more; what nobody ever sees goes to stderr.
+void Group::forget_unseen() noexcept {
+  while (!unseen_.empty()) {
+    JobBlock& child = unseen_.pop_front();
+    child.group_ = nullptr;
+    const bool ours = child.told_;
+    child.told_ = false;
+    if (ours) child.drop();
+  }
+}
+
+Cleanup::Cleanup(JobBlock& job) : job_(&job) {
+  std::size_t most = 0;
+  for (JobBlock* j = &job; j != nullptr; j = j->group_->owner()) ++most;
+  finishes_.reserve(most);
+}
+
+Cleanup::Cleanup(Cleanup&& other) noexcept
+    : job_(other.job_), finishes_(std::move(other.finishes_)) {}
+
+void Cleanup::begin(JobBlock& runs) noexcept {
+  runs_ = &runs;
+  ++runs.shields_;
+  group_ = job_->whole().group_;
+  group_->cleanups_.push_back(*this);
+  for (JobBlock* j = job_; j != nullptr; j = j->group_->owner()) {
+    if (j->step != Step::kDying) continue;
+    j->hold();
+    ++j->shields_;
+    finishes_.push_back(j);
+  }
+}
+
+Cleanup::~Cleanup() {
+  if (runs_ == nullptr) return;
+  --runs_->shields_;
+  for (JobBlock* job : finishes_) {
+    if (--job->shields_ == 0) job->wake_joiners();
+    job->drop();
+  }
+  if (!in_list()) return;
+  group_->cleanups_.remove(*this);
+  if (group_->cleanups_.empty()) group_->cleaned();
 }
 
 }  // namespace violet

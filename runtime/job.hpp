@@ -22,6 +22,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "event.hpp"
 #include "list.hpp"
@@ -30,9 +31,10 @@
 
 namespace violet {
 
+class Cleanup;
 class Group;
-class Loop;
 class JobBlock;
+class Loop;
 
 /// How a job ended if it did not return. Made only then.
 struct Ending {
@@ -61,9 +63,15 @@ class JobEndEvent : public Event, public Link<JobEndEvent> {
   bool attempt_end() noexcept;
   void describe_end(const char* verb, Description& out) const;
 
+  /// The same for one whose end matters to the job: says no if it could
+  /// never come, since it waits for that job.
+  bool attempt_join() noexcept;
+
   /// Throws: what the job threw, which counts as seen; Killed if it was
-  /// killed; Misuse if there is no job.
+  /// killed; Misuse if there is no job, or it could never end.
   void throw_ending() const;
+
+  const Stack* awaited() const noexcept final;
 
   JobBlock* target_;  // counted
 };
@@ -89,6 +97,13 @@ class JobBlock : public QueueLink<JobBlock>,
   Group* group() const noexcept { return group_; }
   std::source_location spawned_at() const noexcept { return spawned_at_; }
 
+  /// True once, after its end, no cleanup of it runs any more.
+  bool over() const noexcept { return ended() && shields_ == 0; }
+
+  /// The job that this one is a part of, as a task with a limit is a part of
+  /// the job that awaits it; itself if of none.
+  JobBlock& whole() noexcept;
+
   /// A mark that a group may set on those of its children that it knows.
   void mark() noexcept { marked_ = true; }
   bool marked() const noexcept { return marked_; }
@@ -103,7 +118,7 @@ class JobBlock : public QueueLink<JobBlock>,
   void drop() noexcept {
     if (--references_ > 0) return;
     if (unseen_) [[unlikely]]
-      report_unseen();
+      return report_unseen();
     delete this;
   }
 
@@ -121,6 +136,8 @@ class JobBlock : public QueueLink<JobBlock>,
   friend class Group;
   friend class JobEndEvent;
   friend class Loop;
+  friend class Shielded;
+  friend class Cleanup;
   friend void wake(Stack& job) noexcept;
 
   // What depends on the job's own type.
@@ -129,6 +146,7 @@ class JobBlock : public QueueLink<JobBlock>,
   virtual void forget_arguments() noexcept = 0;
 
   void report_unseen() noexcept;
+  void wake_joiners() noexcept;
 
   // Flags share a word with the stack's own, and all that a step touches lies
   // together.
@@ -137,6 +155,8 @@ class JobBlock : public QueueLink<JobBlock>,
   bool kill_held_ : 1 = false;       // ending_ says why; see Loop::kill
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
   bool marked_ : 1 = false;          // for its group's own use
+  bool told_ : 1 = false;            // its group has heard, and holds it
+  std::uint8_t groups_ = 0;          // alive in its frames; 255: many
   std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 
   // Whom it belongs to. Null once it has ended, unless its exception is
@@ -152,6 +172,11 @@ class JobBlock : public QueueLink<JobBlock>,
   std::uint32_t born_ticks_ = 0;
 
   std::uint32_t references_ = 1;
+
+  // While it lives: shields in it and in what lives in its frames, each of
+  // which holds its kill. Afterwards: cleanups that still run for it, each of
+  // which holds the news of its end.
+  std::uint32_t shields_ = 0;
 };
 
 namespace internal {
@@ -314,7 +339,8 @@ class Job {
   /// left untouched: no byte is consumed, no connection lost.
   /// Returns: true if the job is gone; false if the kill is held, because
   /// the job, or one that lives in its frames, is on the processor or being
-  /// destroyed. It is carried out when that one next waits or ends.
+  /// destroyed, or shielded. It is carried out when that one next waits or
+  /// ends.
   /// Cost: some 50 ns for each frame.
   bool kill(std::string_view reason = {},
             std::source_location where =
@@ -329,6 +355,20 @@ class Job {
   internal::TypedJob<T>* block_ = nullptr;
 };
 
+/// When a group hears that a child has failed.
+enum class Hears : std::uint8_t {
+  kInTheEnd,  ///< when no handle to the child is left: somebody may still ask
+  kAtOnce,    ///< as the child ends, unless somebody is waiting for that
+};
+
+/// What becomes of a job that is spawned into a group.
+enum class Door : std::uint8_t {
+  kOpen,     ///< it runs in its turn
+  kLimited,  ///< the group says when; see Group::delay
+  kEnding,   ///< it is killed before it runs, as all the others were
+  kClosed,   ///< spawn throws Misuse
+};
+
 /// A set of jobs, none of which outlives it. It lives in a frame of the job
 /// that made it, and dies with that frame; a loop has one of its own.
 class Group : public Link<Group> {
@@ -336,19 +376,25 @@ class Group : public Link<Group> {
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
-  /// The job in whose frames this group lives; null for a loop's own.
+  /// The job in whose frames this group lives; null for a loop's own, and
+  /// once that job has ended.
   JobBlock* owner() const noexcept { return owner_; }
   Loop& loop() const noexcept { return loop_; }
+
+  /// True for a group of which nobody is to know: its one job counts as a
+  /// part of the owner, and what that spawns belongs to the owner's group.
+  bool hidden() const noexcept { return hidden_; }
+  Door door() const noexcept { return door_; }
 
   /// Jobs that have not ended.
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
 
-  /// Kills all children, newest first.
+  /// Kills all children, newest first. `force`: even those with a shield.
   /// Returns: true if none is left; false if a kill is held.
-  bool kill_all(
-      std::string_view reason,
-      std::source_location where = std::source_location::current()) noexcept;
+  bool kill_all(std::string_view reason,
+                std::source_location where = std::source_location::current(),
+                bool force = false) noexcept;
 
   /// Ends the children that await a peer's next request: those who do so now
   /// at once, the others and whoever is still added when they come to it.
@@ -359,15 +405,37 @@ class Group : public Link<Group> {
   }
 
  protected:
-  Group(Loop& loop, JobBlock* owner) noexcept;
+  Group(Loop& loop, JobBlock* owner, Hears hears = Hears::kInTheEnd,
+        bool hidden = false) noexcept;
 
-  /// Kills what is left. Ends the process with a sentence if one of its own
-  /// jobs is on the processor.
-  ~Group();
+  /// As kill_all(), for left() and the like: the owner is not killed before
+  /// the caller has returned.
+  bool kill_each(std::string_view reason, std::source_location where,
+                 bool force = false) noexcept;
+
+  /// See dissolve().
+  ~Group() { dissolve(); }
+
+  /// Kills what is left, shields or not. What derives from a group calls this
+  /// while it is still whole. Ends the process with a sentence if one of the
+  /// group's own jobs is on the processor.
+  void dissolve() noexcept;
+
+  void set_door(Door door) noexcept { door_ = door; }
+  void set_hears(Hears hears) noexcept { hears_ = hears; }
+
+  /// The oldest child that has failed unseen; null if none has.
+  JobBlock* first_unseen() const noexcept {
+    return unseen_.empty() ? nullptr : &unseen_.front();
+  }
+
+  /// True while cleanups of killed children run.
+  bool cleaning() const noexcept { return !cleanups_.empty(); }
 
  private:
   friend class JobBlock;
   friend class Loop;
+  friend class Cleanup;
 
   JobBlock* oldest() const noexcept {
     return children_.empty() ? nullptr : &children_.front();
@@ -377,17 +445,26 @@ class Group : public Link<Group> {
   }
 
   // While the group is destroyed, what derives from it is gone already.
-  void child_failed(JobBlock& child) noexcept;
-  void child_left() noexcept {
-    if (!being_destroyed_) left();
+  void hear(JobBlock& child) noexcept;
+  void child_left(JobBlock& child) noexcept {
+    if (!being_destroyed_) left(child);
   }
+  void orphan() noexcept;
+  void forget_unseen() noexcept;
 
   /// A child threw and nobody has joined it. Called as it ends, while its
   /// frames still live, or later, when its last handle goes.
   virtual void failed(JobBlock& child) noexcept = 0;
 
-  /// A child has ended, in whatever way.
-  virtual void left() noexcept = 0;
+  /// A child has ended, in whatever way; its frames are gone.
+  virtual void left(JobBlock& child) noexcept = 0;
+
+  /// Takes a fresh child that comes while the door is kLimited: it starts
+  /// when Loop::start is called for it.
+  virtual void delay(JobBlock&) noexcept {}
+
+  /// The last cleanup of a killed child is over.
+  virtual void cleaned() noexcept {}
 
   void add(JobBlock& child) noexcept {
     child.group_ = this;
@@ -408,13 +485,45 @@ class Group : public Link<Group> {
   }
 
   Loop& loop_;       // outlives its groups
-  JobBlock* owner_;  // outlives this, which lies in its frames
+  JobBlock* owner_;  // outlives this, if it lies in its frames
 
   List<JobBlock, JobBlock> children_;  // not ended, oldest first
-  List<JobBlock, JobBlock> unseen_;    // failed; handles may still see it
+  // Failed, oldest first; handles may still see it. One that was heard of at
+  // once is held by a reference of the group.
+  List<JobBlock, JobBlock> unseen_;
+  List<Cleanup, Cleanup> cleanups_;  // of killed children
   bool being_destroyed_ = false;
   bool ends_idle_ = false;
+  const bool hidden_;
+  Hears hears_;
+  Door door_ = Door::kOpen;
   std::size_t size_ = 0;  // of children_
+};
+
+inline JobBlock& JobBlock::whole() noexcept {
+  JobBlock* job = this;
+  while (job->group_->hidden()) job = job->group_->owner();
+  return *job;
+}
+
+/// Ties a job that cleans up after a kill to those that were killed: they are
+/// over only when it has ended. See finally() in shield.hpp.
+class Cleanup : public Link<Cleanup> {
+ public:
+  /// For `job`, should it be killed. Throws: std::bad_alloc.
+  explicit Cleanup(JobBlock& job);
+  Cleanup(Cleanup&& other) noexcept;
+  ~Cleanup();
+
+  /// The frames of the job are being destroyed: `runs` cleans up. Its kill is
+  /// held from now on.
+  void begin(JobBlock& runs) noexcept;
+
+ private:
+  JobBlock* job_;                    // set until begin()
+  JobBlock* runs_ = nullptr;         // this lies in its arguments
+  Group* group_ = nullptr;           // of meaning while this is in its list
+  std::vector<JobBlock*> finishes_;  // counted; has room for all from the start
 };
 
 }  // namespace violet

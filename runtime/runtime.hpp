@@ -20,7 +20,11 @@
 #include "scheduler.hpp"
 #include "events.hpp"
 // around the core
+#include "group.hpp"
+#include "part.hpp"
 #include "within.hpp"
+#include "shield.hpp"
+#include "combine.hpp"
 #include "poller_sim.hpp"
 #include "signals.hpp"
 #include "loops.hpp"

@@ -18,6 +18,9 @@ using namespace std::chrono_literals;
 // ready: a crowd of busy jobs must not shut out the descriptors.
 constexpr int kStepsPerTurn = 128;
 
+// What a job's count of its groups cannot tell apart.
+constexpr std::uint8_t kManyGroups = 255;
+
 // How long cleanups may take once a failure ends the run.
 constexpr Duration kCloseDownLimit = 5s;
 
@@ -81,7 +84,7 @@ Loop::Loop(LoopOptions options)
 Loop::~Loop() {
   {
     const Entered entered(*this);
-    own_.kill_all("the loop is gone", {});
+    own_.kill_all("the loop is gone", {}, true);
     if (!own_.empty()) fatal("a loop is destroyed from within its own job");
     while (!ready_.empty()) ready_.pop_front().drop();
     if (own_.failure) {
@@ -99,6 +102,13 @@ Loop& Loop::current() {
   throw Misuse(
       "violet: no loop runs on this thread; call run(task), or "
       "loop.spawn from outside");
+}
+
+JobBlock& Loop::job_here(const char* what) {
+  if (JobBlock* job = current().current_job()) return *job;
+  throw Misuse(concat({"violet: ", what,
+                       " is made outside any job; make it in the task that "
+                       "uses it"}));
 }
 
 // ---------------------------------------------------------------- one turn
@@ -258,6 +268,7 @@ void Loop::run_to_end(JobBlock& root) {
   own_.root = &root;
   const std::string deadlock = drive(root);
   own_.root = nullptr;
+  forced_ = false;
   const std::unique_ptr<std::string> cancelled = std::move(cancelled_);
   if (const std::exception_ptr error = root.see_error()) own_.note(root, error);
   const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
@@ -289,11 +300,11 @@ std::string Loop::drive(const JobBlock& root) {
   return {};
 }
 
-/// Kills every job; waits a while for those whose kill is held.
+/// Kills every job; waits a while for shields and cleanups.
 void Loop::close_down() noexcept {
   const TimePoint limit = after(now(), kCloseDownLimit);
   const std::string reason = cancelled_ ? *cancelled_ : "the run ends";
-  while (!own_.kill_all(reason, {}) && now() < limit) turn(limit);
+  while (!own_.kill_all(reason, {}, forced_ || now() >= limit)) turn(limit);
 }
 
 bool Loop::run_once(Duration timeout) {
@@ -331,11 +342,24 @@ void Loop::stop() noexcept {
   wake_all(stop_waiters_);
 }
 
-void Loop::cancel(std::string_view reason) noexcept {
+void Loop::cancel(std::string_view reason, bool force) noexcept {
+  forced_ = forced_ || force;
   if (!cancelled_) cancelled_ = std::make_unique<std::string>(reason);
 }
 
 // --------------------------------------------------------- the life of a job
+
+void internal::refuse_spawn() {
+  throw Misuse(
+      "violet: spawn into a group that is closed; spawn before close(), or "
+      "into a group that lives longer");
+}
+
+void Loop::admit_specially(JobBlock& job, Group& group) noexcept {
+  if (group.door_ == Door::kLimited) return group.delay(job);
+  ready_.push_back(job);
+  kill(job, "its group ends", job.spawned_at_);
+}
 
 /// Takes the result out of the root frame.
 inline void Loop::settle(JobBlock& job) noexcept {
@@ -351,10 +375,12 @@ inline void Loop::settle(JobBlock& job) noexcept {
 }
 
 /// An exception that no handle could still see goes to the group at once,
-/// while the job's frames and arguments can tell what it was about.
+/// while the job's frames and arguments can tell what it was about. So does
+/// any that nobody is waiting for, if the group wants that.
 void Loop::failed(JobBlock& job) noexcept {
+  const bool at_once = job.group_->hears_ == Hears::kAtOnce;
   job.unseen_ = job.references_ > 1;
-  if (!job.unseen_) job.group_->child_failed(job);
+  if (!job.unseen_ || (at_once && job.joiners_.empty())) job.group_->hear(job);
 }
 
 /// Ends a job that has returned, thrown or been killed. Its frames and
@@ -369,15 +395,17 @@ void Loop::end(JobBlock& job) noexcept {
       job.top = top->caller;
       top->handle().destroy();
     }
+    if (job.groups_ != 0) [[unlikely]]
+      orphan_groups_of(job);
     job.forget_arguments();
   }
   if (job.kill_held_) [[unlikely]]
     forget_kill(job);
   job.step = Step::kEnded;
   group.remove(job);
-  while (!job.joiners_.empty()) wake(*job.joiners_.pop_front().job());
+  if (job.shields_ == 0) job.wake_joiners();
   JobBlock* owner = group.owner();
-  group.child_left();
+  group.child_left(job);
   if (held_kills_ != 0) [[unlikely]]
     carry_out_held_kills(owner);
   job.drop();  // its result may hold anything, even the owner of its group
@@ -393,19 +421,31 @@ void Loop::forget_kill(JobBlock& job) noexcept {
 }
 
 bool Loop::kill(JobBlock& job, std::string_view reason,
-                std::source_location where) noexcept {
-  if (job.ended()) return true;
-  if (job.kill_held_ || job.step == Step::kDying) return false;
-  if (held_back(job)) {
+                std::source_location where, bool force) noexcept {
+  if (job.ended()) return job.over();
+  if (job.step == Step::kDying) return false;
+  const bool held = held_back(job, force);
+  if (held && job.kill_held_) return false;
+  if (!job.kill_held_ && (held || job.references_ > 1)) {
     note_kill(job, reason, where);
-    job.kill_held_ = true;
-    ++held_kills_;
-    if (on_processor_ != nullptr) on_processor_->budget = 0;
+  }
+  if (held) {
+    hold_kill(job);
     return false;
   }
-  if (job.references_ > 1) note_kill(job, reason, where);
+  job.hold();
   destroy(job);
-  return true;
+  const bool over = job.over();
+  job.drop();
+  return over;
+}
+
+/// Leaves a kill to carry_out_held_kills. The job that runs shall come to its
+/// next wait soon.
+void Loop::hold_kill(JobBlock& job) noexcept {
+  job.kill_held_ = true;
+  ++held_kills_;
+  if (on_processor_ != nullptr) on_processor_->budget = 0;
 }
 
 void Loop::destroy(JobBlock& job) noexcept {
@@ -415,8 +455,23 @@ void Loop::destroy(JobBlock& job) noexcept {
   end(job);
 }
 
-/// True while the job, or one that lives in its frames, is busy.
-bool Loop::held_back(const JobBlock& job) const noexcept {
+/// A group can outlive the job that made it only on the heap, where frames of
+/// others may refer to it. Its jobs do not.
+void Loop::orphan_groups_of(JobBlock& job) noexcept {
+  Group* group = groups_.empty() ? nullptr : &groups_.front();
+  while (group != nullptr) {
+    if (group->owner_ == &job) {
+      group->orphan();
+      group = &groups_.front();  // anything may have gone with its jobs
+    } else {
+      group = groups_.next(*group);
+    }
+  }
+}
+
+/// True while the job, or one that lives in its frames, is busy or shielded.
+bool Loop::held_back(const JobBlock& job, bool force) const noexcept {
+  if (job.shields_ != 0 && !force) return true;
   if (on_processor_ != nullptr && on_processor_->is_below(job)) return true;
   for (const Dying* dying = dying_; dying != nullptr; dying = dying->outer) {
     if (dying->job.is_below(job)) return true;
@@ -429,7 +484,8 @@ bool Loop::held_back(const JobBlock& job) const noexcept {
 void Loop::carry_out_held_kills(JobBlock* job) noexcept {
   while (job != nullptr) {
     JobBlock* owner = job->group_->owner();
-    if (job->kill_held_ && job->step != Step::kDying && !held_back(*job)) {
+    if (job->kill_held_ && job->step != Step::kDying &&
+        !held_back(*job, false)) {
       return destroy(*job);  // whose end goes on with its owner
     }
     job = owner;
@@ -458,43 +514,62 @@ bool kill_job(JobBlock& job, std::string_view reason,
 
 // -------------------------------------------------------------------- groups
 
-Group::Group(Loop& loop, JobBlock* owner) noexcept
-    : loop_(loop), owner_(owner) {
+Group::Group(Loop& loop, JobBlock* owner, Hears hears, bool hidden) noexcept
+    : loop_(loop), owner_(owner), hidden_(hidden), hears_(hears) {
   loop.groups_.push_back(*this);
+  if (owner != nullptr && owner->groups_ != kManyGroups) ++owner->groups_;
 }
 
-Group::~Group() {
-  being_destroyed_ = true;
-  if (!kill_all("its group is gone", {})) {
+void Group::dissolve() noexcept {
+  if (std::exchange(being_destroyed_, true)) return;
+  if (!kill_all("its group is gone", {}, true) && !children_.empty()) {
     fatal(
         "a group is destroyed from within one of its own jobs: leave the "
         "scope of the group from the job that owns it");
   }
-  while (!unseen_.empty()) unseen_.pop_front().group_ = nullptr;
+  forget_unseen();
+  while (!cleanups_.empty()) cleanups_.pop_front();
+  if (owner_ != nullptr && owner_->groups_ != kManyGroups) --owner_->groups_;
   loop_.groups_.remove(*this);
+}
+
+/// The owner has ended, the group has not.
+void Group::orphan() noexcept {
+  door_ = Door::kEnding;
+  kill_each("the job that made its group has ended", {}, true);
+  door_ = Door::kClosed;
+  owner_ = nullptr;
+}
+
+bool Group::kill_all(std::string_view reason, std::source_location where,
+                     bool force) noexcept {
+  JobBlock* owner = owner_;
+  Loop& loop = loop_;
+  std::optional<Loop::Entered> entered;
+  if (loop_here != &loop_) entered.emplace(loop_);
+  const bool none_left = kill_each(reason, where, force);
+  if (loop.held_kills_ != 0) loop.carry_out_held_kills(owner);
+  return none_left;
 }
 
 // The owner counts as dying meanwhile: a child's destructor may kill it, and
 // the group must not die while its children are being counted out. A dying
 // child may also kill its siblings, or spawn another one; so after each the
 // search begins anew, and ends when all that is left is held.
-bool Group::kill_all(std::string_view reason,
-                     std::source_location where) noexcept {
-  std::optional<Loop::Entered> entered;
-  if (loop_here != &loop_) entered.emplace(loop_);
+bool Group::kill_each(std::string_view reason, std::source_location where,
+                      bool force) noexcept {
   std::optional<Dying> counting;
   if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
   JobBlock* child = newest();
   while (child != nullptr) {
-    child = loop_.kill(*child, reason, where) ? newest()
-                                              : children_.previous(*child);
+    child->hold();
+    const bool held =
+        !loop_.kill(*child, reason, where, force) && !child->ended();
+    JobBlock* next = held ? children_.previous(*child) : newest();
+    child->drop();
+    child = next;
   }
-  const bool none_left = children_.empty();
-  JobBlock* owner = owner_;
-  Loop& loop = loop_;
-  counting.reset();
-  if (loop.held_kills_ != 0) loop.carry_out_held_kills(owner);
-  return none_left;
+  return children_.empty();
 }
 
 // As above, a dying child may kill its siblings: who comes next is held, and

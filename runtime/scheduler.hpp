@@ -10,7 +10,7 @@
 // its frames from the top down, and tell those who wait for its end. No
 // exception is made, and `catch (...)` cannot stop it. A job cannot be
 // destroyed under its own feet, and neither can one whose frames hold the
-// job that runs: such a kill is held until that job next waits.
+// job that runs, or a shield: such a kill is held until that job next waits.
 //
 // Built on: job, slots, remote.
 // SPDX-License-Identifier: MIT
@@ -88,7 +88,7 @@ class OwnGroup final : public Group {
 
  private:
   void failed(JobBlock& child) noexcept override;
-  void left() noexcept override {}
+  void left(JobBlock&) noexcept override {}
 };
 
 /// A scheduler. Belongs to the thread that made it. While one lives, SIGPIPE
@@ -153,8 +153,8 @@ class Loop {
   bool stop_is_heard() const noexcept { return stop_hearers_ > 0 || fresh_; }
 
   /// Has the present or next run() kill every job and throw Killed with this
-  /// reason.
-  void cancel(std::string_view reason) noexcept;
+  /// reason. `force`: also those with a shield, and at once.
+  void cancel(std::string_view reason, bool force = false) noexcept;
 
   /// Every job with its state, its stack of awaits and what it waits for.
   std::string dump() const;
@@ -173,10 +173,14 @@ class Loop {
     return dying_ == nullptr ? on_processor_ : &dying_->job;
   }
 
+  /// The same where there must be one. `what`: begins the sentence of the
+  /// Misuse that is thrown if there is none.
+  static JobBlock& job_here(const char* what);
+
   /// The group of a job that is spawned now.
   Group& current_group() noexcept {
     JobBlock* job = current_job();
-    return job == nullptr ? own_ : *job->group();
+    return job == nullptr ? own_ : *job->whole().group();
   }
   Group& own_group() noexcept { return own_; }
 
@@ -186,8 +190,13 @@ class Loop {
     job.spawned_at_ = where;
     job.born_ticks_ = job.parked_ticks_ = turn_ticks_;
     group.add(job);
+    if (group.door_ != Door::kOpen) [[unlikely]]
+      return admit_specially(job, group);
     ready_.push_back(job);
   }
+
+  /// Lets a fresh job run that its group has delayed.
+  void start(JobBlock& job) noexcept { ready_.push_back(job); }
 
   /// Puts the job that runs behind all others that are ready. It goes on in
   /// its turn without another attempt.
@@ -196,9 +205,9 @@ class Loop {
     make_ready(static_cast<JobBlock&>(job));
   }
 
-  /// See Job::kill.
-  bool kill(JobBlock& job, std::string_view reason,
-            std::source_location where) noexcept;
+  /// See Job::kill. `force`: shields do not count.
+  bool kill(JobBlock& job, std::string_view reason, std::source_location where,
+            bool force = false) noexcept;
 
   /// Called on the loop's thread after each wake-up from outside; how
   /// signals get in. While one is set the loop does not count as deadlocked.
@@ -209,6 +218,8 @@ class Loop {
   friend class Group;
   friend class StopHearer;
   friend class Event;
+  friend class Shielded;
+  friend class Cleanup;
   friend void wake(Stack& job) noexcept;
   friend bool kill_job(JobBlock& job, std::string_view reason,
                        std::source_location where) noexcept;
@@ -243,13 +254,17 @@ class Loop {
   void each_job(Visit visit) const;
   std::string describe(const JobBlock& job) const;
 
+  void admit_specially(JobBlock& job, Group& group) noexcept;
+
   // The end of a job.
   void settle(JobBlock& job) noexcept;
   void failed(JobBlock& job) noexcept;
   void forget_kill(JobBlock& job) noexcept;
   void end(JobBlock& job) noexcept;
   void destroy(JobBlock& job) noexcept;
-  bool held_back(const JobBlock& job) const noexcept;
+  void hold_kill(JobBlock& job) noexcept;
+  void orphan_groups_of(JobBlock& job) noexcept;
+  bool held_back(const JobBlock& job, bool force) const noexcept;
   void carry_out_held_kills(JobBlock* job) noexcept;
   void note_kill(JobBlock& job, std::string_view reason,
                  std::source_location where) noexcept;
@@ -285,6 +300,7 @@ class Loop {
   OwnGroup own_;
   std::uint32_t last_id_ = 0;
   std::unique_ptr<std::string> cancelled_;  // why everything is to end
+  bool forced_ = false;                     // even what has a shield
 
   // The outside.
   std::shared_ptr<Mailbox> mailbox_;
@@ -319,6 +335,9 @@ namespace internal {
 template <class F, class... Args>
 using SpawnResult = std::invoke_result_t<F&, Args...>;  // as enter() calls
 
+/// Throws: Misuse, which says that the group takes no more jobs.
+[[noreturn]] void refuse_spawn();
+
 /// Starts a job in `group`; all forms of spawn end here.
 template <class F, class... Args>
 auto spawn_in(Group& group, std::source_location where, F&& function,
@@ -334,6 +353,8 @@ auto spawn_in(Group& group, std::source_location where, F&& function,
   static_assert(is_task<Result>,
                 "violet: the function that is spawned must return a Task");
   using Value = typename Result::Value;
+  if (group.door() == Door::kClosed) [[unlikely]]
+    refuse_spawn();
   auto* block = new SpawnedJob<Value, std::decay_t<F>, std::decay_t<Args>...>(
       std::forward<F>(function), std::forward<Args>(arguments)...);
   Job<Value> handle(*block);

@@ -132,7 +132,7 @@ void SignalListener::act(Loop& loop) noexcept {
   if (asked == std::exchange(self.requests_seen_, asked)) return;
   if (asked == 1 && loop.stop_is_heard()) return loop.stop();
   unwinds.store(last_request.load());
-  loop.cancel(last_request.load() == SIGINT ? "SIGINT" : "SIGTERM");
+  loop.cancel(last_request.load() == SIGINT ? "SIGINT" : "SIGTERM", asked > 1);
 }
 
 int unwinding_signal() noexcept {

@@ -1,12 +1,15 @@
-// within.hpp - a limit of time around an event.
+// within.hpp - a limit of time around an event or a task.
 //
 // The idea: the event and a timer lie side by side in the awaiting frame, and
 // either wakes the job. When its step comes the operation is tried once more,
 // and only if it is still not possible does an expired limit count: what has
 // completed is never thrown away. Only an event that keeps letting others go
-// first is not tried again. Nothing is allocated.
+// first is not tried again. Around an event nothing is allocated.
 //
-// Built on: scheduler.
+// A task runs as a part of the job (part.hpp), which is killed when the time
+// is up. So limits nest, and the one that has passed unwinds to itself.
+//
+// Built on: part.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -16,33 +19,91 @@
 #include <type_traits>
 #include <utility>
 
-#include "scheduler.hpp"
+#include "part.hpp"
 
 namespace violet {
 
+class Limit;
+
 /// " within 500 ms"
 std::string limit_text(Duration limit);
+
+/// A moment by which something must have happened, and which may be moved
+/// while it is waited for. One deadline may limit several waits, also at the
+/// same time; it outlives them.
+class Deadline {
+ public:
+  /// `duration` from now. Throws: Misuse outside a loop.
+  explicit Deadline(Duration duration);
+  explicit Deadline(TimePoint moment) noexcept : moment_(moment) {}
+  Deadline(const Deadline&) = delete;
+  Deadline& operator=(const Deadline&) = delete;
+
+  TimePoint moment() const noexcept { return moment_; }
+
+  /// True once the moment has come. Throws: Misuse outside a loop.
+  bool passed() const;
+
+  /// Moves it. A wait whose limit has passed and who has not been told yet
+  /// goes on if the new moment is still to come.
+  void move_to(TimePoint moment) noexcept;
+
+  /// Moves it to `duration` from now. Throws: Misuse outside a loop.
+  void move(Duration duration);
+
+ private:
+  friend class Limit;
+  TimePoint moment_;
+  List<Limit, Limit> limits_;  // that wait for it
+};
+
+/// The timer of one limited wait.
+class Limit : public Link<Limit> {
+ public:
+  explicit Limit(Duration duration) noexcept : duration_(duration) {}
+  explicit Limit(Deadline& deadline) noexcept : deadline_(&deadline) {}
+  Limit(Limit&& other) noexcept
+      : deadline_(other.deadline_), duration_(other.duration_) {}
+  ~Limit() { stop(); }
+
+  bool armed() const noexcept { return job_ != nullptr; }
+
+  /// Begins to count. Returns: false if there is no memory.
+  bool arm(Stack& job) noexcept;
+
+  /// True when the time is up. A deadline that was moved since counts anew.
+  bool over() noexcept;
+
+  void stop() noexcept;
+  std::string text() const;
+
+ private:
+  friend class Deadline;
+  bool start() noexcept;
+
+  Deadline* deadline_ = nullptr;  // outlives the wait; null: duration_ counts
+  Duration duration_ = {};
+  Stack* job_ = nullptr;  // who waits; null until armed
+  Timer timer_;
+};
 
 template <class E>
 class Within final : public Event {
  public:
   using Value = decltype(std::declval<E&>().result());
 
-  Within(Duration limit, E&& event) noexcept
-      : event_(std::move(event)), limit_(limit) {}
+  Within(Limit&& limit, E&& event) noexcept
+      : event_(std::move(event)), limit_(std::move(limit)) {}
   Within(Within&& other) noexcept
       : Event(std::move(other)),
         event_(std::move(other.event_)),
-        limit_(other.limit_) {}
+        limit_(std::move(other.limit_)) {}
 
   bool attempt() noexcept override {
     if (late_) return expire();
-    if (attempt_part(event_)) {
-      stop_timer();
-      return true;
-    }
-    if (!armed_) arm();
-    if (!is_over()) return false;
+    if (attempt_part(event_)) return complete();
+    if (!limit_.armed() && !limit_.arm(*job())) error_ = ENOMEM;
+    if (error_ == 0 && !limit_.over()) return false;
     // An event that lets others go first stands in the ready queue already:
     // the limit then counts at its next turn.
     if (job()->step != Step::kReady) return expire();
@@ -52,14 +113,14 @@ class Within final : public Event {
 
   void undo() noexcept override {
     undo_part(event_);
-    stop_timer();
+    limit_.stop();
   }
 
   bool idle() const noexcept override { return event_.idle(); }
 
   void describe(Description& out) const override {
     event_.describe(out);
-    out.text += limit_text(limit_);
+    out.text += limit_.text();
   }
 
   /// Returns: what the event yields, or an empty optional if the time was up;
@@ -76,30 +137,27 @@ class Within final : public Event {
   }
 
  private:
-  void arm() noexcept {
-    armed_ = true;
-    Loop& loop = loop_of(*job());
-    const TimePoint end = after(loop.now(), limit_);
-    if (!loop.timers().start(timer_, end, *job())) error_ = ENOMEM;
+  static constexpr bool kIsPart = requires(E& e) { e.given_up(); };
+
+  bool complete() noexcept {
+    limit_.stop();
+    if constexpr (kIsPart) expired_ = event_.given_up();
+    return true;
   }
 
+  /// Returns: false if a shield holds the part, which then ends by itself.
   bool expire() noexcept {
+    if constexpr (kIsPart) {
+      if (!event_.give_up("its time is up")) return false;
+    }
     undo_part(event_);
     return expired_ = true;
   }
 
-  bool is_over() const noexcept { return !timer_.active(); }
-
-  void stop_timer() noexcept {
-    if (timer_.active()) loop_of(*job()).timers().stop(timer_);
-  }
-
   E event_;
-  Duration limit_;
-  bool armed_ = false;
+  Limit limit_;
   bool late_ = false;  // the limit passed while the event let others go first
   bool expired_ = false;
-  Timer timer_;
 };
 
 /// Waits for an event, but not longer than `limit`, counted as sleep() does.
@@ -115,7 +173,30 @@ class Within final : public Event {
 template <class E>
   requires std::derived_from<E, Event>
 Within<E> within(Duration limit, E&& event) noexcept {
-  return Within<E>(limit, std::move(event));
+  return Within<E>(Limit(limit), std::move(event));
+}
+
+/// The same with a deadline, which may be moved meanwhile.
+template <class E>
+  requires std::derived_from<E, Event>
+Within<E> within(Deadline& deadline, E&& event) noexcept {
+  return Within<E>(Limit(deadline), std::move(event));
+}
+
+/// Runs a task, but not longer than `limit`. When the time is up its frames
+/// are destroyed at its next wait; under a shield, when that is over.
+/// Suspends: at least for the turn in which the task begins.
+/// Returns: an optional of what the task returns; for one that returns
+/// nothing, true if it has ended.
+/// Throws: what the task throws.
+/// Cost: a job.
+template <class T>
+Within<PartEvent<T>> within(Duration limit, Task<T>&& task) noexcept {
+  return Within<PartEvent<T>>(Limit(limit), PartEvent<T>(std::move(task)));
+}
+template <class T>
+Within<PartEvent<T>> within(Deadline& deadline, Task<T>&& task) noexcept {
+  return Within<PartEvent<T>>(Limit(deadline), PartEvent<T>(std::move(task)));
 }
 
 }  // namespace violet

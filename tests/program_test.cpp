@@ -355,14 +355,14 @@ TEST_CASE("program: a deadlock is told, for no signal is awaited",
   const Outcome outcome = outcome_of([] {
     const auto root = []() -> Task<> {
       Job<> self;
-      const auto joins_itself = [&]() -> Task<> { co_await join(self); };
-      self = spawn(joins_itself);
+      const auto waits_for_itself = [&]() -> Task<> { co_await wait(self); };
+      self = spawn(waits_for_itself);
       co_await wait(self);
     };
     return run_program(root());
   });
   CHECK(outcome.end.code == 1);
-  CHECK(contains(outcome.err, "join #"));
+  CHECK(contains(outcome.err, "wait #"));
 }
 
 TEST_CASE("program: one inside another is refused and harms nothing",

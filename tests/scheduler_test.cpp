@@ -303,20 +303,20 @@ TEST_CASE("stop: it completes stopping(), now and later", "[scheduler]") {
 
 // ------------------------------------------------------------------ deadlock
 
-TEST_CASE("deadlock: joining oneself is reported, with the cycle",
+TEST_CASE("deadlock: waiting for oneself is reported, with the cycle",
           "[scheduler]") {
   const Footprint before;
   {
     World world;
     Job<> self;
-    const auto body = [&]() -> Task<> { co_await join(self); };
+    const auto body = [&]() -> Task<> { co_await wait(self); };
     const auto root = [&]() -> Task<> {
       self = spawn(body);
       co_return;
     };
     const std::string text = thrown<Deadlock>([&] { world.run(root()); });
     CHECK(contains(text, "deadlock"));
-    CHECK(contains(text, "waiting for join #2"));
+    CHECK(contains(text, "waiting for wait #2"));
     CHECK(contains(text, "scheduler_test.cpp:"));
     CHECK(contains(text, "cycle: #2 waits for #2"));
     CHECK_FALSE(world.time.hung);
@@ -324,15 +324,14 @@ TEST_CASE("deadlock: joining oneself is reported, with the cycle",
   CHECK(Footprint() == before);
 }
 
-TEST_CASE("deadlock: a join cycle is reported, with those in it",
-          "[scheduler]") {
+TEST_CASE("deadlock: a cycle is reported, with those in it", "[scheduler]") {
   const Footprint before;
   {
     World world;
     Job<> a;
     Job<> b;
     const auto body = [](const Job<>& other) -> Task<> {
-      co_await join(other);
+      co_await wait(other);
     };
     const auto root = [&]() -> Task<> {
       a = spawn(body, std::ref(b));
@@ -346,6 +345,64 @@ TEST_CASE("deadlock: a join cycle is reported, with those in it",
     CHECK(contains(text, "cycle: #2 waits for #3 waits for #2"));
   }
   CHECK(Footprint() == before);
+}
+
+TEST_CASE("join: of oneself is refused with a sentence", "[scheduler]") {
+  play([]() -> Task<> {
+    Job<> self;
+    const auto body = [&]() -> Task<> { co_await join(self); };
+    self = spawn(body);
+    co_await wait(self);
+    const std::string text = text_of(self.error());
+    CHECK(contains(text, "violet: join of job #2 would never end"));
+    CHECK(contains(text, "let a job that is not among them join"));
+  });
+}
+
+TEST_CASE("join: one that closes a cycle is refused, the others go on",
+          "[scheduler]") {
+  play([]() -> Task<> {
+    Job<> a;
+    Job<> b;
+    const auto body = [](const Job<>& other) -> Task<> {
+      co_await join(other);
+    };
+    a = spawn(body, std::ref(b));
+    b = spawn(body, std::ref(a));
+    co_await wait(a);
+    // The second of them was refused, and the first one heard of it.
+    CHECK(contains(text_of(b.error()), "join of job #2 would never end"));
+    CHECK(a.error() == b.error());
+  });
+}
+
+TEST_CASE("join: a job that holds this one is refused", "[scheduler]") {
+  play([]() -> Task<> {
+    const auto owner = [](Job<>& self) -> Task<> {
+      Nursery children;
+      const auto child = [&]() -> Task<> { co_await join(self); };
+      Job<> job = children.spawn(child);
+      co_await wait(job);
+      CHECK(contains(text_of(job.error()), "or it holds this job"));
+    };
+    Job<> self;
+    self = spawn(owner, std::ref(self));
+    co_await join(self);
+  });
+}
+
+TEST_CASE("join: with a limit a cycle is no mistake", "[scheduler]") {
+  play([]() -> Task<> {
+    Job<> a;
+    Job<> b;
+    const auto body = [](const Job<>& other) -> Task<> {
+      (void)co_await within(1s, wait(other));
+    };
+    a = spawn(body, std::ref(b));
+    b = spawn(body, std::ref(a));
+    co_await join(a);
+    co_await join(b);
+  });
 }
 
 TEST_CASE("deadlock: without a cycle the text names every wait",

@@ -149,7 +149,7 @@ class Nursery final : public Group {
   void failed(JobBlock& child) noexcept override {
     failures += child.ending()->text() + ";";
   }
-  void left() noexcept override { ++left_count; }
+  void left(JobBlock&) noexcept override { ++left_count; }
 };
 
 /// Frames in use. Frees what earlier tests left in the pool, which would have

@@ -1,0 +1,57 @@
+// combine.cpp - who ends first.
+// SPDX-License-Identifier: MIT
+#include "combine.hpp"
+
+namespace violet {
+
+Finishers::Finishers(std::size_t count, Rest rest)
+    : Group(Loop::current(), &Loop::job_here("a race of tasks")),
+      count_(count),
+      rest_(rest) {
+  ended_.reserve(count);
+}
+
+// The tasks' own failures are told by their handles.
+void Finishers::failed(JobBlock& child) noexcept {
+  if (child.marked()) return;
+  stray_ = child.ending()->error;
+  wake_all(waiters_);
+}
+
+void Finishers::left(JobBlock& child) noexcept {
+  const bool over = rest_ == Rest::kIsKilled && !ended_.empty();
+  if (child.marked() && !over) {
+    ended_.push_back(child.id() - first_id_);
+    if (rest_ == Rest::kIsKilled) kill_each("another was first", {});
+  }
+  wake_all(waiters_);
+}
+
+/// True if the next one can be told. Whoever is killed is gone by then.
+bool Finishers::decided() const noexcept {
+  if (stray_ || told_ == count_) return true;
+  if (told_ == ended_.size()) return false;
+  return rest_ == Rest::kGoesOn || (empty() && !cleaning());
+}
+
+bool Finishers::NextEvent::attempt() noexcept {
+  undo();
+  if (all_.decided()) return true;
+  place_.job = job();
+  all_.waiters_.push_back(place_);
+  return false;
+}
+
+void Finishers::NextEvent::describe(Description& out) const {
+  out.text = concat({"the next of ", all_.left_over(), " tasks"});
+}
+
+std::optional<std::size_t> Finishers::NextEvent::result() {
+  if (all_.stray_) {
+    std::rethrow_exception(std::exchange(all_.stray_, nullptr));
+  }
+  if (all_.told_ == all_.count_) return std::nullopt;
+  return all_.ended_[all_.told_++];
+}
+
+}  // namespace violet

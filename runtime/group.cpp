@@ -1,0 +1,147 @@
+// group.cpp - what a group does when a child fails or leaves.
+// SPDX-License-Identifier: MIT
+#include "group.hpp"
+
+namespace violet {
+
+TaskGroup::TaskGroup(std::size_t limit)
+    : Group(Loop::current(), &Loop::job_here("a TaskGroup"), Hears::kAtOnce),
+      limit_(limit) {
+  if (limit == 0) {
+    throw Misuse("violet: a TaskGroup with a limit of 0 would run nothing");
+  }
+  open_again();
+}
+
+TaskGroup::~TaskGroup() {
+  dissolve();
+  while (!delayed_.empty()) delayed_.pop_front().drop();
+}
+
+void TaskGroup::open_again() noexcept {
+  set_door(limit_ == kNoLimit ? Door::kOpen : Door::kLimited);
+}
+
+// A child that has just thrown is not counted out yet: left() goes on with it.
+void TaskGroup::failed(JobBlock& child) noexcept {
+  const Ending& ending = *child.ending();
+  if (handler_ != nullptr) {
+    return handler_->call(Failure{child.id(), ending.error, ending.where});
+  }
+  if (std::exchange(failing_, true)) return;
+  if (door() != Door::kClosed) set_door(Door::kEnding);
+  failed_at_ = ending.where;
+  if (!child.ended()) return;
+  kill_siblings();
+  kill_all("a sibling failed", failed_at_);  // and whose kill was held so long
+}
+
+void TaskGroup::left(JobBlock& child) noexcept {
+  if (limit_ != kNoLimit && child.marked()) --running_;
+  if (failing_ && !killing_) kill_siblings();
+  left_or_cleaned();
+}
+
+void TaskGroup::kill_siblings() noexcept {
+  killing_ = true;
+  kill_each("a sibling failed", failed_at_);
+  killing_ = false;
+}
+
+void TaskGroup::left_or_cleaned() noexcept {
+  if (limit_ != kNoLimit) start_delayed();
+  if (settled()) wake_all(joiners_);
+}
+
+void TaskGroup::delay(JobBlock& child) noexcept {
+  delayed_.push_back(child);
+  start_delayed();
+}
+
+void TaskGroup::start_delayed() noexcept {
+  while (running_ < limit_ && !delayed_.empty()) {
+    JobBlock& job = delayed_.pop_front();
+    if (job.ended()) {
+      job.drop();
+      continue;
+    }
+    job.mark();
+    ++running_;
+    loop().start(job);
+  }
+  if (running_ < limit_) wake_all(room_);
+}
+
+std::vector<std::exception_ptr> TaskGroup::failures() {
+  std::vector<std::exception_ptr> all;
+  while (JobBlock* child = first_unseen()) {
+    all.push_back(child->ending()->error);
+    child->hold();
+    child->see_error();
+    child->drop();
+  }
+  return all;
+}
+
+/// True if `job` is a child of this group, or lives in the frames of one.
+bool TaskGroup::holds(const JobBlock& job) const noexcept {
+  const JobBlock* child = &job;
+  while (child != nullptr && child->group() != this) {
+    child = child->group()->owner();
+  }
+  return child != nullptr;
+}
+
+bool TaskGroup::JoinEvent::attempt() noexcept {
+  if (group_.holds(static_cast<JobBlock&>(*job()))) {
+    error_ = EDEADLK;
+    return true;
+  }
+  if (closes_ && !std::exchange(asked_, true)) {
+    group_.set_door(Door::kEnding);
+    group_.kill_all("its group is closed", where_);
+  }
+  if (group_.settled()) return true;
+  place_.job = job();
+  if (!place_.in_list()) group_.joiners_.push_back(place_);
+  return false;
+}
+
+void TaskGroup::JoinEvent::describe(Description& out) const {
+  out.text = concat({closes_ ? "close" : "join", " of a group of ",
+                     group_.size(), group_.size() == 1 ? " job" : " jobs"});
+}
+
+void TaskGroup::JoinEvent::result() {
+  if (error_ != 0) {
+    throw Misuse(
+        "violet: a job joins the group that it belongs to, which cannot end "
+        "before it; join in the job that made the group");
+  }
+  group_.failing_ = false;
+  if (closes_) {
+    group_.set_door(Door::kClosed);
+  } else if (group_.door() == Door::kEnding) {
+    group_.open_again();
+  }
+  JobBlock* first = group_.first_unseen();
+  if (first == nullptr || group_.handler_ != nullptr) return;
+  first->hold();
+  const std::exception_ptr error = first->see_error();
+  first->drop();
+  std::rethrow_exception(error);
+}
+
+bool TaskGroup::RoomEvent::attempt() noexcept {
+  undo();
+  if (group_.running_ < group_.limit_) return true;
+  place_.job = job();
+  group_.room_.push_back(place_);
+  return false;
+}
+
+void TaskGroup::RoomEvent::describe(Description& out) const {
+  out.text = concat({"room in a group of ", group_.limit_});
+}
+
+}  // namespace violet

@@ -1,0 +1,225 @@
+// group.hpp - TaskGroup: jobs that do not outlive a scope.
+//
+// The idea: a group is a local variable. What is spawned into it is gone when
+// its scope is left, whichever way that happens, so a function that uses jobs
+// can be called like any other: it leaves nothing behind.
+//
+//     TaskGroup group;
+//     for (const auto& url : urls) group.spawn(fetch, url);
+//     co_await group.join();  // all have ended; throws what one has thrown
+//
+// The first child that fails takes its siblings with it, and join() throws
+// its exception. A handler for failures changes that: then each child is on
+// its own. A limit makes newcomers wait for their start.
+//
+// Refused: throwing a child's failure into the owner's other waits. An owner
+// that never joins would be hit anywhere; one that joins is hit there.
+//
+// Built on: scheduler. See: N. J. Smith, "Notes on structured concurrency"
+// (2018), and Trio's nursery.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler.hpp"
+
+namespace violet {
+
+/// A child that failed, as a handler sees it. Lifetime: the call.
+struct Failure {
+  std::uint32_t job;           ///< its number
+  std::exception_ptr error;    ///< what it threw
+  std::source_location where;  ///< the await that threw
+};
+
+/// Jobs that end before this does. A local variable of the job that makes it;
+/// neither copied nor moved.
+class TaskGroup final : public Group {
+ public:
+  static constexpr std::size_t kNoLimit =
+      std::numeric_limits<std::size_t>::max();
+
+  /// At most `limit` children run at a time; others start as room comes, in
+  /// the order in which they were spawned. See room().
+  /// Throws: Misuse outside a job, and for a limit of 0.
+  explicit TaskGroup(std::size_t limit = kNoLimit);
+
+  /// Kills what is left, at once and newest first, shields or not. Failures
+  /// that nobody has seen go to stderr.
+  ~TaskGroup();
+
+  /// From now on a child that fails concerns nobody but `handler`, which is
+  /// called with a Failure once nobody else can see the error. It must not
+  /// throw.
+  template <class Handler>
+  void on_failure(Handler handler) {
+    handler_ = std::make_unique<Handling<Handler>>(std::move(handler));
+    set_hears(Hears::kInTheEnd);
+  }
+
+  /// Starts `function(arguments...)` as a job of this group; see
+  /// violet::spawn. What its children spawn belongs to this group as well.
+  /// Once a child has failed, newcomers are killed before they run.
+  /// Throws: Misuse after close().
+  template <class F>
+  auto spawn(F&& function,
+             std::source_location where = std::source_location::current()) {
+    return internal::spawn_in(*this, where, std::forward<F>(function));
+  }
+  template <class F, class A>
+  auto spawn(F&& function, A&& a,
+             std::source_location where = std::source_location::current()) {
+    return internal::spawn_in(*this, where, std::forward<F>(function),
+                              std::forward<A>(a));
+  }
+  template <class F, class A, class B>
+  auto spawn(F&& function, A&& a, B&& b,
+             std::source_location where = std::source_location::current()) {
+    return internal::spawn_in(*this, where, std::forward<F>(function),
+                              std::forward<A>(a), std::forward<B>(b));
+  }
+  template <class F, class A, class B, class C>
+  auto spawn(F&& function, A&& a, B&& b, C&& c,
+             std::source_location where = std::source_location::current()) {
+    return internal::spawn_in(*this, where, std::forward<F>(function),
+                              std::forward<A>(a), std::forward<B>(b),
+                              std::forward<C>(c));
+  }
+  template <class F, class A, class B, class C, class D, class... Rest>
+  auto spawn(F&& function, A&& a, B&& b, C&& c, D&& d, Rest&&... rest) {
+    return internal::spawn_in(*this, {}, std::forward<F>(function),
+                              std::forward<A>(a), std::forward<B>(b),
+                              std::forward<C>(c), std::forward<D>(d),
+                              std::forward<Rest>(rest)...);
+  }
+
+  class JoinEvent;
+  class RoomEvent;
+
+  /// Waits until every child has ended, also those that are spawned
+  /// meanwhile, and what cleans up after them. Afterwards the group may be
+  /// used again.
+  /// Suspends: until then.
+  /// Throws: the first failure, which killed the other children; failures()
+  /// has the others. Misuse in a job of this very group.
+  JoinEvent join() noexcept;
+
+  /// Kills every child and waits until all have ended, shields and cleanups
+  /// included; then the group takes no more jobs.
+  /// Throws: as join().
+  JoinEvent close(
+      std::source_location where = std::source_location::current()) noexcept;
+
+  /// Waits until a job that is spawned would run at once.
+  /// Suspends: while the limit is reached.
+  RoomEvent room() noexcept;
+
+  /// Failures that nobody has seen yet, oldest first. They count as seen now.
+  std::vector<std::exception_ptr> failures();
+
+  std::size_t limit() const noexcept { return limit_; }
+
+  /// Children that run, as opposed to those that wait for their start.
+  std::size_t running() const noexcept { return running_; }
+
+ private:
+  class Handles {
+   public:
+    virtual ~Handles() = default;
+    virtual void call(const Failure& failure) = 0;
+  };
+  template <class Handler>
+  class Handling final : public Handles {
+   public:
+    explicit Handling(Handler&& handler) : handler_(std::move(handler)) {}
+    void call(const Failure& failure) override { handler_(failure); }
+
+   private:
+    Handler handler_;
+  };
+
+  void failed(JobBlock& child) noexcept override;
+  void left(JobBlock& child) noexcept override;
+  void delay(JobBlock& child) noexcept override;
+  void cleaned() noexcept override { left_or_cleaned(); }
+  void left_or_cleaned() noexcept;
+  void start_delayed() noexcept;
+  void kill_siblings() noexcept;
+  bool settled() const noexcept { return empty() && !cleaning(); }
+  bool holds(const JobBlock& job) const noexcept;
+  void open_again() noexcept;
+
+  const std::size_t limit_;
+  std::size_t running_ = 0;
+  // Not started, oldest first. One that is killed there leaves its block
+  // behind, ended, with a reference that its turn gives back.
+  Queue<JobBlock> delayed_;
+  std::unique_ptr<Handles> handler_;  // null: a failure kills the siblings
+  bool failing_ = false;              // a child has failed, none has joined
+  bool killing_ = false;              // its siblings are being killed
+  std::source_location failed_at_;
+  WaitQueue joiners_;
+  WaitQueue room_;
+};
+
+/// See TaskGroup::join and close.
+class TaskGroup::JoinEvent final : public Event {
+ public:
+  JoinEvent(TaskGroup& group, bool closes, std::source_location where) noexcept
+      : group_(group), where_(where), closes_(closes) {}
+  JoinEvent(JoinEvent&& other) noexcept
+      : Event(std::move(other)),
+        group_(other.group_),
+        where_(other.where_),
+        closes_(other.closes_) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override { leave(group_.joiners_, place_); }
+  void describe(Description& out) const override;
+  void result();
+
+ private:
+  TaskGroup& group_;
+  std::source_location where_;
+  bool closes_;
+  bool asked_ = false;  // the children have been killed
+  Waiter place_;
+};
+
+/// See TaskGroup::room.
+class TaskGroup::RoomEvent final : public Event {
+ public:
+  explicit RoomEvent(TaskGroup& group) noexcept : group_(group) {}
+  RoomEvent(RoomEvent&& other) noexcept
+      : Event(std::move(other)), group_(other.group_) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override { leave(group_.room_, place_); }
+  void describe(Description& out) const override;
+  void result() const noexcept {}
+
+ private:
+  TaskGroup& group_;
+  Waiter place_;
+};
+
+inline TaskGroup::JoinEvent TaskGroup::join() noexcept {
+  return JoinEvent(*this, false, {});
+}
+
+inline TaskGroup::JoinEvent TaskGroup::close(
+    std::source_location where) noexcept {
+  return JoinEvent(*this, true, where);
+}
+
+inline TaskGroup::RoomEvent TaskGroup::room() noexcept {
+  return RoomEvent(*this);
+}
+
+}  // namespace violet

@@ -1,0 +1,210 @@
+// shield.hpp - work that a kill must not cut: shield and finally.
+//
+// The idea: a kill is destruction, so a destructor is the place to clean up.
+// Two things it cannot do: go on, and wait. shield() holds kills back until a
+// task has ended. finally() runs a task last, whatever happened: after a
+// return or an exception in its place, after a kill as a job of its own,
+// since by then the frames that it would return to are gone.
+//
+// A shield is a count: how many there are in a job and in all that lives in
+// its frames. Whoever kills a job looks at its count alone.
+//
+// Built on: within.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <exception>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "within.hpp"
+
+namespace violet {
+
+/// While one of these lives, kills of the job in which it was made, and of
+/// those that hold that job, wait until it next waits afterwards.
+class Shielded {
+ public:
+  /// Throws: Misuse outside a job.
+  Shielded();
+  Shielded(const Shielded&) = delete;
+  ~Shielded();
+
+ private:
+  JobBlock* job_;  // this lies in its frames
+};
+
+/// Runs a task that whatever would destroy its frames has to wait for: kills
+/// of its job and of those that hold it, and limits begun outside. What is
+/// begun inside it, a limit or a kill of a job of its own, acts as always.
+/// What cannot wait does not: the end of a group's scope, the end of a Loop,
+/// a second Ctrl-C.
+/// Returns: what the task returns. Throws: what it throws.
+/// Kill: once it is over, at the job's next wait.
+template <class T>
+Task<T> shield(Task<T> task) {
+  const Shielded shielded;
+  co_return co_await std::move(task);
+}
+
+/// How long a cleanup may take after a kill.
+inline constexpr Duration kCleanupLimit = std::chrono::seconds(5);
+
+namespace internal {
+
+/// What a task has returned or thrown, kept for later.
+template <class T>
+class Outcome {
+ public:
+  void put(T&& value) { value_.emplace(std::forward<T>(value)); }
+  T take() {
+    if (error) std::rethrow_exception(error);
+    return std::forward<T>(value_->value);
+  }
+  std::exception_ptr error;
+
+ private:
+  struct Box {  // so that T may be a reference
+    explicit Box(T&& v) : value(std::forward<T>(v)) {}
+    T value;
+  };
+  std::optional<Box> value_;
+};
+
+template <>
+class Outcome<void> {
+ public:
+  void take() const {
+    if (error) std::rethrow_exception(error);
+  }
+  std::exception_ptr error;
+};
+
+/// Awaits `task` into `outcome`; never throws.
+template <class T>
+Task<> keep(Outcome<T>& outcome, Task<T> task) {
+  try {
+    if constexpr (std::is_void_v<T>) {
+      co_await std::move(task);
+    } else {
+      outcome.put(co_await std::move(task));
+    }
+  } catch (...) {
+    outcome.error = std::current_exception();
+  }
+}
+
+/// A call that waits for its time. A kill makes a job of it, which was made
+/// beforehand, since a kill cannot fail for want of memory.
+template <class F, class... Args>
+class LastJob final : public TypedJob<void> {
+ public:
+  LastJob(JobBlock& job, Duration limit, F&& function, Args&&... arguments)
+      : limit_(limit),
+        kept_(std::in_place, std::move(function),
+              std::tuple<Args...>(std::move(arguments)...)),
+        cleanup_(std::in_place, job) {}
+
+  Task<> call() { return std::apply(kept_->first, std::move(kept_->second)); }
+
+  /// The job that it was made for is being killed.
+  void begin(Loop& loop) noexcept {
+    loop.admit(*this, loop.own_group(), {});
+    cleanup_->begin(*this);
+  }
+
+ private:
+  Task<> run() {
+    const bool ended = co_await within(limit_, call());
+    if (!ended) complain("a cleanup took too long and was killed");
+  }
+
+  Frame* enter() override { return &run().release().promise(); }
+  void forget_arguments() noexcept override {
+    kept_.reset();
+    cleanup_.reset();
+  }
+
+  Duration limit_;
+  std::optional<std::pair<F, std::tuple<Args...>>> kept_;
+  std::optional<Cleanup> cleanup_;
+};
+
+/// Owns a last call until it is its turn, in whatever way.
+template <class F, class... Args>
+class LastCall {
+ public:
+  LastCall(Duration limit, F&& function, Args&&... arguments)
+      : loop_(Loop::current()),
+        job_(new LastJob<F, Args...>(*loop_.current_job(), limit,
+                                     std::move(function),
+                                     std::move(arguments)...)) {}
+  LastCall(const LastCall&) = delete;
+  ~LastCall() {
+    if (in_place_) {
+      job_->drop();
+    } else {
+      job_->begin(loop_);  // only a kill comes here before in_place()
+    }
+  }
+
+  Task<> in_place() {
+    in_place_ = true;
+    return job_->call();
+  }
+
+ private:
+  Loop& loop_;
+  LastJob<F, Args...>* job_;  // counted; the loop's after begin()
+  bool in_place_ = false;
+};
+
+template <class T, class F, class... Args>
+Task<T> finally_in(Duration limit, Task<T> body, F function,
+                   Args... arguments) {
+  LastCall<F, Args...> last(limit, std::move(function),
+                            std::move(arguments)...);
+  Outcome<T> outcome;
+  co_await keep(outcome, std::move(body));
+  Outcome<void> cleanup;
+  co_await shield(keep(cleanup, last.in_place()));
+  if (outcome.error && cleanup.error) {
+    complain_with([&] {
+      return concat(
+          {"a cleanup failed after its task had: ", text_of(cleanup.error)});
+    });
+  }
+  if (!outcome.error) cleanup.take();
+  co_return outcome.take();
+}
+
+}  // namespace internal
+
+/// Runs `body`, and then `function(arguments...)`, a task that cleans up. It
+/// runs in every case: after a return or an exception in place and shielded,
+/// after a kill as a job of the loop's own group, for five seconds at most.
+/// Then join() and `co_await kill()` of the job that was killed, and join()
+/// of its group, wait for it too.
+///
+/// Function and arguments are kept until then: after a kill all else is gone,
+/// so they own what they need, or refer to what outlives the job.
+///
+/// Returns: what the body returns. Throws: what it throws, else what the
+/// cleanup throws.
+/// Kill: before the first step of `finally` itself, nothing runs.
+template <class T, class F, class... Args>
+Task<T> finally(Task<T> body, F function, Args... arguments) {
+  return internal::finally_in(kCleanupLimit, std::move(body),
+                              std::move(function), std::move(arguments)...);
+}
+
+/// The same with a limit of one's own for the cleanup after a kill.
+template <class T, class F, class... Args>
+Task<T> finally(Duration limit, Task<T> body, F function, Args... arguments) {
+  return internal::finally_in(limit, std::move(body), std::move(function),
+                              std::move(arguments)...);
+}
+
+}  // namespace violet
