@@ -144,4 +144,33 @@ void TaskGroup::RoomEvent::describe(Description& out) const {
   out.text = concat({"room in a group of ", group_.limit_});
 }
 
+bool StartEvent::attempt() noexcept {
+  if (state_.ready) {
+    undo();
+    return true;
+  }
+  place_.job = job();
+  if (!place_.in_list()) state_.waiters.push_back(place_);
+  if (!attempt_end()) return false;
+  undo();
+  return true;
+}
+
+void StartEvent::undo() noexcept {
+  leave(state_.waiters, place_);
+  JobEndEvent::undo();
+}
+
+void StartEvent::describe(Description& out) const {
+  describe_end("start of", out);
+}
+
+void StartEvent::result() const {
+  if (state_.ready) return;
+  throw_ending();
+  throw Misuse(
+      "violet: a job that was started returned without saying that it is "
+      "ready; call started.ready(), or spawn it");
+}
+
 }  // namespace violet

@@ -40,6 +40,28 @@ struct Failure {
   std::source_location where;  ///< the await that threw
 };
 
+namespace internal {
+struct StartState {
+  bool ready = false;
+  WaitQueue waiters;
+};
+}  // namespace internal
+
+/// Given to a child by TaskGroup::start. The child says ready() once.
+class Started {
+ public:
+  explicit Started(std::shared_ptr<internal::StartState> state) noexcept
+      : state_(std::move(state)) {}
+
+  void ready() const noexcept {
+    state_->ready = true;
+    wake_all(state_->waiters);
+  }
+
+ private:
+  std::shared_ptr<internal::StartState> state_;
+};
+
 /// Jobs that end before this does. A local variable of the job that makes it;
 /// neither copied nor moved.
 class TaskGroup final : public Group {
@@ -100,6 +122,16 @@ class TaskGroup final : public Group {
                               std::forward<C>(c), std::forward<D>(d),
                               std::forward<Rest>(rest)...);
   }
+
+  /// Starts `function(started, arguments...)` and waits until it has called
+  /// `started.ready()`: a server that listens, a cache that is filled.
+  /// Returns: its Job, which goes on.
+  /// Throws: what the child throws before it is ready, which then concerns
+  /// nobody else; Killed if it was killed; Misuse if it returns first.
+  /// Kill: takes the child with it, unless that is ready.
+  template <class F, class... Args>
+  auto start(F function, Args... arguments)
+      -> Task<Job<typename internal::SpawnResult<F, Started, Args...>::Value>>;
 
   class JoinEvent;
   class RoomEvent;
@@ -208,6 +240,50 @@ class TaskGroup::RoomEvent final : public Event {
   TaskGroup& group_;
   Waiter place_;
 };
+
+/// Waits until a child is ready, or has ended. It counts as joined meanwhile.
+class StartEvent final : public JobEndEvent {
+ public:
+  StartEvent(JobBlock* child, internal::StartState& state) noexcept
+      : JobEndEvent(child), state_(state) {}
+  StartEvent(StartEvent&& other) noexcept
+      : JobEndEvent(std::move(other)), state_(other.state_) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  void result() const;
+
+ private:
+  internal::StartState& state_;  // of the frame that waits
+  Waiter place_;
+};
+
+template <class F, class... Args>
+auto TaskGroup::start(F function, Args... arguments)
+    -> Task<Job<typename internal::SpawnResult<F, Started, Args...>::Value>> {
+  using Value = typename internal::SpawnResult<F, Started, Args...>::Value;
+  class Unready {
+   public:
+    Unready(Job<Value> job, const internal::StartState& state) noexcept
+        : job_(std::move(job)), state_(state) {}
+    Unready(const Unready&) = delete;
+    ~Unready() {
+      if (!state_.ready) job_.kill("whoever started it is gone");
+    }
+    const Job<Value>& job() const noexcept { return job_; }
+
+   private:
+    Job<Value> job_;
+    const internal::StartState& state_;
+  };
+  const auto state = std::make_shared<internal::StartState>();
+  const Unready child(
+      internal::spawn_in(*this, {}, std::move(function), Started(state),
+                         std::move(arguments)...),
+      *state);
+  co_await StartEvent(child.job().block(), *state);
+  co_return child.job();
+}
 
 inline TaskGroup::JoinEvent TaskGroup::join() noexcept {
   return JoinEvent(*this, false, {});

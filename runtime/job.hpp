@@ -51,7 +51,7 @@ struct Ending {
 /// and holds a reference so that the job's result stays.
 class JobEndEvent : public Event, public Link<JobEndEvent> {
  public:
-  void undo() noexcept final;
+  void undo() noexcept override;
 
  protected:
   /// `target` may be null, which counts as ended.

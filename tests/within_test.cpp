@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "../runtime/events.hpp"
+#include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
 
@@ -20,6 +21,10 @@ using namespace script;
 Task<int> value_after(Duration duration, int value) {
   co_await violet::sleep(duration);
   co_return value;
+}
+
+Task<> long_nap(Duration duration) {
+  co_await violet::sleep(duration);
 }
 
 }  // namespace
@@ -331,4 +336,288 @@ TEST_CASE("within: a limit of a hundred years does not overflow", "[within]") {
     CHECK(again);
   });
   CHECK(elapsed == 2s);
+}
+
+// ---------------------------------------------------------- around a task
+
+TEST_CASE("within: a task that ends in time yields its value", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const auto value = co_await within(5s, value_after(1s, 7));
+    CHECK(value == std::optional<int>(7));
+    const bool done = co_await within(5s, long_nap(1s));
+    CHECK(done);
+  });
+  CHECK(elapsed == 2s);
+}
+
+TEST_CASE("within: a task that takes too long is destroyed, leaf first",
+          "[within]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto leaf = [&]() -> Task<> {
+      const Witness here(log, "leaf");
+      co_await violet::sleep(9s);
+    };
+    const auto middle = [&]() -> Task<> {
+      const Witness here(log, "middle");
+      co_await leaf();
+    };
+    const bool done = co_await within(1s, middle());
+    CHECK_FALSE(done);
+    log += "| ";
+    co_await violet::sleep(1s);
+  });
+  CHECK(elapsed == 2s);
+  CHECK(log == "+middle +leaf -leaf -middle | ");
+}
+
+TEST_CASE("within: what a task throws is thrown here", "[within]") {
+  play([]() -> Task<> {
+    const auto fails = []() -> Task<int> {
+      co_await violet::sleep(1s);
+      throw std::runtime_error("the task");
+    };
+    std::string caught;
+    try {
+      (void)co_await within(5s, fails());
+    } catch (const std::runtime_error& e) {
+      caught = e.what();
+    }
+    CHECK(caught == "the task");
+  });
+}
+
+TEST_CASE("within: of nested limits the one that has passed unwinds to itself",
+          "[within]") {
+  std::string log;
+  const auto inner = [&](Duration limit) -> Task<> {
+    const bool done = co_await within(limit, long_nap(9s));
+    log += done ? "inner done " : "inner late ";
+    co_await violet::sleep(1s);
+    log += "inner ends ";
+  };
+  play([&]() -> Task<> {
+    log += co_await within(5s, inner(1s)) ? "outer done " : "outer late ";
+    log += co_await within(1s, inner(5s)) ? "outer done " : "outer late ";
+  });
+  CHECK(log == "inner late inner ends outer done outer late ");
+}
+
+TEST_CASE("within: a limit of zero ends a task at its first wait", "[within]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto body = [&]() -> Task<> {
+      log += "begins ";
+      co_await violet::sleep(1s);
+      log += "goes on ";
+    };
+    const bool done = co_await within(0s, body());
+    CHECK_FALSE(done);
+    const auto short_one = [&]() -> Task<> {
+      log += "ends";
+      co_return;
+    };
+    const auto got1 = co_await within(0s, short_one());
+    CHECK(got1);
+  });
+  CHECK(log == "begins ends");
+  CHECK(elapsed == 0s);
+}
+
+TEST_CASE("within: what a limited task spawns belongs to its caller's group",
+          "[within]") {
+  int ended = 0;
+  const auto leaf = [&]() -> Task<> {
+    co_await violet::sleep(3s);
+    ++ended;
+  };
+  const auto body = [&]() -> Task<> {
+    spawn(leaf);
+    co_await violet::sleep(9s);
+  };
+  const Duration elapsed = play([&]() -> Task<> {
+    Nursery nursery;
+    const auto child = [&]() -> Task<> {
+      const auto got2 = co_await within(1s, body());
+      CHECK_FALSE(got2);
+    };
+    co_await join(nursery.spawn(child));
+    CHECK(ended == 0);
+    CHECK(nursery.size() == 1);
+    co_await violet::sleep(3s);
+    CHECK(ended == 1);
+  });
+  CHECK(elapsed == 4s);
+}
+
+TEST_CASE("within: killing the caller destroys the task at once", "[within]") {
+  std::string log;
+  play([&]() -> Task<> {
+    const auto body = [&]() -> Task<> {
+      const Witness here(log, "body");
+      co_await violet::sleep(9s);
+    };
+    const auto caller = [&]() -> Task<> {
+      const Witness here(log, "caller");
+      (void)co_await within(5s, body());
+    };
+    const Job<> job = spawn(caller);
+    co_await violet::sleep(1s);
+    CHECK(job.kill());
+  });
+  CHECK(log == "+caller +body -body -caller ");
+}
+
+TEST_CASE("within: a part that kills its whole job ends at its next wait",
+          "[within]") {
+  std::string log;
+  play([&]() -> Task<> {
+    Job<> self;
+    const auto body = [&]() -> Task<> {
+      const Witness here(log, "body");
+      CHECK_FALSE(self.kill());
+      log += "held ";
+      co_await violet::sleep(1s);
+      log += "never ";
+    };
+    const auto caller = [&]() -> Task<> {
+      (void)co_await within(5s, body());
+      log += "never ";
+    };
+    self = spawn(caller);
+    co_await wait(self);
+    CHECK(self.killed());
+  });
+  CHECK(log == "+body held -body ");
+}
+
+TEST_CASE("within: a shield inside outlasts the limit", "[within]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto body = [&]() -> Task<> {
+      co_await shield(long_nap(3s));
+      log += "shield over ";
+      co_await violet::sleep(1s);
+      log += "never ";
+    };
+    const bool done = co_await within(1s, body());
+    CHECK_FALSE(done);
+  });
+  CHECK(log == "shield over ");
+  CHECK(elapsed == 3s);
+}
+
+TEST_CASE("within: a task that ends under its shield has completed",
+          "[within]") {
+  play([]() -> Task<> {
+    const auto value = co_await within(1s, shield(value_after(3s, 7)));
+    CHECK(value == std::optional<int>(7));
+  });
+}
+
+TEST_CASE("within: a limit inside a shield acts", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const auto body = []() -> Task<> {
+      const bool done = co_await within(1s, long_nap(9s));
+      CHECK_FALSE(done);
+    };
+    co_await shield(body());
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("within: a limited task shows in the dump under its caller",
+          "[within]") {
+  play([]() -> Task<> {
+    const auto caller = []() -> Task<> {
+      (void)co_await within(5s, long_nap(9s));
+    };
+    const Job<> job = spawn(caller);
+    co_await violet::sleep(1s);
+    const std::string text = Loop::current().dump();
+    CHECK(contains(text, "#2 "));
+    CHECK(contains(text, "waiting for its part #3 within 5000 ms"));
+    CAPTURE(text);
+    CHECK(contains(text, "long_nap: waiting for sleep, 8.0 s left"));
+    job.kill();
+  });
+}
+
+// --------------------------------------------------------------- a deadline
+
+TEST_CASE("deadline: it can be moved while it is waited for", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Deadline deadline(2s);
+    const auto mover = [&]() -> Task<> {
+      co_await violet::sleep(1s);
+      deadline.move(4s);
+    };
+    const Job<> job = spawn(mover);
+    const auto got3 = co_await within(deadline, violet::sleep(9s));
+    CHECK_FALSE(got3);
+    CHECK(deadline.passed());
+  });
+  CHECK(elapsed == 5s);
+}
+
+TEST_CASE("deadline: one that is moved to the past ends the wait", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Deadline deadline(9s);
+    const auto mover = [&]() -> Task<> {
+      co_await violet::sleep(1s);
+      deadline.move_to(TimePoint::min());
+    };
+    const Job<> job = spawn(mover);
+    const auto got4 = co_await within(deadline, long_nap(20s));
+    CHECK_FALSE(got4);
+  });
+  CHECK(elapsed == 1s);
+}
+
+TEST_CASE("deadline: one that passes and is moved in the same turn goes on",
+          "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Deadline deadline(1s);
+    const auto mover = [&]() -> Task<> {
+      co_await violet::sleep(1s);  // its timer is older: it runs first
+      deadline.move(3s);
+    };
+    const Job<> job = spawn(mover);
+    co_await yield_now();
+    const auto got5 = co_await within(deadline, violet::sleep(9s));
+    CHECK_FALSE(got5);
+  });
+  CHECK(elapsed == 4s);
+}
+
+TEST_CASE("deadline: it limits several waits, one after another and at once",
+          "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Deadline deadline(3s);
+    int late = 0;
+    const auto waits = [&]() -> Task<> {
+      if (!co_await within(deadline, violet::sleep(9s))) ++late;
+      co_return;
+    };
+    const bool first = co_await within(deadline, violet::sleep(1s));
+    CHECK(first);
+    const Job<> a = spawn(waits);
+    const Job<> b = spawn(waits);
+    co_await join(a);
+    co_await join(b);
+    CHECK(late == 2);
+    const bool after_it = co_await within(deadline, violet::sleep(1s));
+    CHECK_FALSE(after_it);
+  });
+  CHECK(elapsed == 3s);
+}
+
+TEST_CASE("deadline: moments come from TimePoint as well", "[within]") {
+  play([]() -> Task<> {
+    Deadline never(kNever);
+    CHECK(never.moment() == kNever);
+    CHECK_FALSE(never.passed());
+    const auto got6 = co_await within(never, violet::sleep(1s));
+    CHECK(got6);
+  });
 }
