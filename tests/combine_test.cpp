@@ -1,0 +1,453 @@
+// combine_test.cpp - several tasks at once.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+#include "../net/listener.hpp"
+#include "../runtime/combine.hpp"
+#include "../runtime/shield.hpp"
+#include "../runtime/within.hpp"
+#include "script.hpp"
+
+namespace {
+
+using namespace script;
+
+Task<int> value_after(Duration duration, int value) {
+  co_await violet::sleep(duration);
+  co_return value;
+}
+
+Task<> nap(Duration duration) {
+  co_await violet::sleep(duration);
+}
+
+Task<int> fail_after(Duration duration, std::string what) {
+  co_await violet::sleep(duration);
+  throw std::runtime_error(what);
+}
+
+Task<int> witnessed(std::string& log, std::string name, Duration duration) {
+  const Witness here(log, name);
+  co_await violet::sleep(duration);
+  co_return 1;
+}
+
+/// What awaiting a task throws, as text.
+template <class E, class T>
+Task<std::string> thrown_by(Task<T> task) {
+  try {
+    (void)co_await std::move(task);
+  } catch (const E& e) {
+    co_return e.what();
+  }
+  co_return "nothing";
+}
+
+Task<> wait_for(Task<> task) {
+  co_await std::move(task);
+}
+
+}  // namespace
+
+// ----------------------------------------------------------------------- all
+
+TEST_CASE("all: results stand in the order of the tasks", "[combine]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const auto [three, nothing, one] =
+        co_await all(value_after(3s, 3), nap(2s), value_after(1s, 1));
+    CHECK(three == 3);
+    CHECK(one == 1);
+    (void)nothing;
+    std::vector<Task<int>> tasks;
+    for (int i = 0; i < 5; ++i) tasks.push_back(value_after((5 - i) * 1s, i));
+    const std::vector<int> values = co_await all(std::move(tasks));
+    CHECK(values == std::vector<int>{0, 1, 2, 3, 4});
+  });
+  CHECK(elapsed == 8s);
+}
+
+TEST_CASE("all: of nothing ends at once", "[combine]") {
+  play([]() -> Task<> {
+    const std::tuple<> none = co_await all();
+    (void)none;
+    const auto empty = co_await all(std::vector<Task<int>>());
+    CHECK(empty.empty());
+  });
+}
+
+TEST_CASE("all: the first failure kills the others and is thrown",
+          "[combine]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const std::string text = co_await thrown_by<std::runtime_error>(
+        all(witnessed(log, "a", 9s), fail_after(1s, "one"),
+            witnessed(log, "b", 9s)));
+    CHECK(text == "one");
+    std::vector<Task<int>> tasks;
+    tasks.push_back(witnessed(log, "c", 9s));
+    tasks.push_back(fail_after(1s, "two"));
+    const std::string again =
+        co_await thrown_by<std::runtime_error>(all(std::move(tasks)));
+    CHECK(again == "two");
+  });
+  CHECK(log == "+a +b -b -a +c -c ");
+  CHECK(elapsed == 2s);
+}
+
+TEST_CASE("all: a kill takes all of them", "[combine]") {
+  std::string log;
+  play([&]() -> Task<> {
+    const auto body = [&]() -> Task<> {
+      (void)co_await all(witnessed(log, "a", 9s), witnessed(log, "b", 9s));
+    };
+    const Job<> job = spawn(body);
+    co_await violet::sleep(1s);
+    CHECK(job.kill());
+  });
+  CHECK(log == "+a +b -b -a ");
+}
+
+TEST_CASE("all: values that can only be moved, and references", "[combine]") {
+  play([]() -> Task<> {
+    const auto boxed = [](int value) -> Task<std::unique_ptr<int>> {
+      co_await yield_now();
+      co_return std::make_unique<int>(value);
+    };
+    auto [a, b] = co_await all(boxed(1), boxed(2));
+    CHECK(*a + *b == 3);
+    int target = 7;
+    const auto referring = [&]() -> Task<int&> { co_return target; };
+    const auto [copy] = co_await all(referring());
+    CHECK(copy == 7);
+  });
+}
+
+TEST_CASE("all: it waits for what its tasks spawn", "[combine]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const auto spawns = []() -> Task<> {
+      spawn(nap, 2s);
+      co_return;
+    };
+    (void)co_await all(spawns());
+  });
+  CHECK(elapsed == 2s);
+}
+
+// ----------------------------------------------------------------------- any
+
+TEST_CASE("any: the first to end decides, the rest are killed at once",
+          "[combine]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto result =
+        co_await any(witnessed(log, "slow", 9s), value_after(1s, 7), nap(5s));
+    REQUIRE(result.index() == 1);
+    CHECK(std::get<1>(result) == 7);
+    const auto nothing = co_await any(nap(1s), witnessed(log, "b", 9s));
+    CHECK(nothing.index() == 0);
+  });
+  CHECK(log == "+slow -slow +b -b ");
+  CHECK(elapsed == 2s);
+}
+
+TEST_CASE("any: losers are gone before any other job runs", "[combine]") {
+  std::string log;
+  play([&]() -> Task<> {
+    const auto observer = [&]() -> Task<> {
+      co_await violet::sleep(1s);
+      log += "observer ";
+    };
+    const auto wins = [&]() -> Task<> {
+      co_await violet::sleep(1s);
+      log += "wins ";
+    };
+    const auto body = [&]() -> Task<> {
+      (void)co_await any(wins(), wait_for(long_sleep()), nap(20s));
+      log += "told ";
+    };
+    const Job<> job = spawn(body);
+    co_await yield_now();
+    co_await yield_now();
+    const Job<> other = spawn(observer);
+    co_await join(job);
+    co_await join(other);
+  });
+  CHECK(log == "wins observer told ");
+}
+
+TEST_CASE("any: the first to end decides also by failing", "[combine]") {
+  play([]() -> Task<> {
+    const std::string text = co_await thrown_by<std::runtime_error>(
+        any(nap(9s), fail_after(1s, "one")));
+    CHECK(text == "one");
+  });
+}
+
+TEST_CASE("any: of a vector it tells the index", "[combine]") {
+  play([]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    for (int i = 0; i < 5; ++i) {
+      tasks.push_back(value_after((i == 3 ? 1 : 9) * 1s, 10 + i));
+    }
+    const Indexed<int> first = co_await any(std::move(tasks));
+    CHECK(first.index == 3);
+    CHECK(first.value == 13);
+    const std::string text =
+        co_await thrown_by<Misuse>(any(std::vector<Task<int>>()));
+    CHECK(text == "violet: any() of no tasks never ends");
+  });
+}
+
+TEST_CASE("any: two that end in the same turn give the first", "[combine]") {
+  play([]() -> Task<> {
+    const auto result = co_await any(value_after(1s, 1), value_after(1s, 2));
+    CHECK(result.index() == 0);
+  });
+}
+
+TEST_CASE("any: a loser's shield is waited for", "[combine]") {
+  std::string log;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto result = co_await any(nap(1s), shield(witnessed(log, "s", 3s)));
+    CHECK(result.index() == 0);
+    log += "| ";
+  });
+  CHECK(log == "+s -s | ");
+  CHECK(elapsed == 3s);
+}
+
+TEST_CASE("any: the failure of a job that a task spawned is not lost",
+          "[combine]") {
+  play([]() -> Task<> {
+    const auto spawns = []() -> Task<> {
+      spawn(fail_after, 1s, "a stray");
+      co_await violet::sleep(9s);
+    };
+    const std::string text =
+        co_await thrown_by<std::runtime_error>(any(spawns(), nap(9s)));
+    CHECK(text == "a stray");
+  });
+}
+
+TEST_CASE("any: a job that a task spawned does not win", "[combine]") {
+  const Duration elapsed = play([]() -> Task<> {
+    const auto spawns = []() -> Task<> {
+      spawn(nap, 1s);
+      co_await violet::sleep(3s);
+    };
+    const auto result = co_await any(spawns(), nap(9s));
+    CHECK(result.index() == 0);
+  });
+  CHECK(elapsed == 3s);
+}
+
+// ------------------------------------------------------------ any, of events
+
+TEST_CASE("any: of events only the first that can complete is carried out",
+          "[combine]") {
+  play([]() -> Task<> {
+    const Pair a = make_pipe();
+    const Pair b = make_pipe();
+    support::put(a[1].get(), "x");
+    support::put(b[1].get(), "y");
+    char from_a = 0;
+    char from_b = 0;
+    const auto result =
+        co_await any(read(a[0].get(), std::span<char>(&from_a, 1)),
+                     read(b[0].get(), std::span<char>(&from_b, 1)));
+    CHECK(result.index() == 0);
+    CHECK(from_a == 'x');
+    CHECK(from_b == 0);
+    CHECK(support::get(b[0].get()) == "y");
+  });
+}
+
+TEST_CASE("any: of two accepts the other listener keeps its client",
+          "[combine]") {
+  const MaybeShortIo io;
+  play([]() -> Task<> {
+    const Listener first("127.0.0.1", 0);
+    const Listener second("127.0.0.1", 0);
+    const Connection one = co_await connect(first.address());
+    const Connection two = co_await connect(second.address());
+    support::arrives(first.descriptor().fd(), POLLIN);
+    support::arrives(second.descriptor().fd(), POLLIN);
+    const auto result = co_await any(first.accept(), second.accept());
+    CHECK(result.index() == 0);
+    CHECK(std::get<0>(result).peer() == one.local());
+    const Connection other = co_await second.accept();
+    CHECK(other.peer() == two.local());
+  });
+}
+
+TEST_CASE("any: of events, the others are undone", "[combine]") {
+  play([]() -> Task<> {
+    support::Gate gate;
+    const Duration start = support::now().time_since_epoch();
+    const auto result = co_await any(gate.pass(), violet::sleep(1s));
+    CHECK(result.index() == 1);
+    CHECK(gate.deserted());
+    CHECK(support::now().time_since_epoch() - start == 1s);
+    CHECK(Loop::current().timers().empty());
+  });
+}
+
+TEST_CASE("any: of events, a kill undoes all of them", "[combine]") {
+  play([]() -> Task<> {
+    support::Gate gate;
+    const auto body = [&]() -> Task<> {
+      (void)co_await any(gate.pass(), violet::sleep(9s), gate.pass());
+    };
+    const Job<> job = spawn(body);
+    co_await violet::sleep(1s);
+    CHECK_FALSE(gate.deserted());
+    CHECK(job.kill());
+    CHECK(gate.deserted());
+    CHECK(Loop::current().timers().empty());
+  });
+}
+
+TEST_CASE("any: an event that lets others go first is not overtaken twice",
+          "[combine]") {
+  play([]() -> Task<> {
+    support::Gate gate;
+    gate.open();
+    const auto result = co_await any(violet::sleep(0s), gate.pass());
+    CHECK(result.index() == 0);
+    const auto again = co_await any(gate.pass(), violet::sleep(0s));
+    CHECK(again.index() == 0);
+  });
+}
+
+TEST_CASE("any: of events, with a limit, and what is thrown", "[combine]") {
+  play([]() -> Task<> {
+    support::Gate gate;
+    const auto late = co_await within(1s, any(gate.pass(), gate.pass()));
+    CHECK_FALSE(late.has_value());
+    const Job<int> fails = spawn(fail_after, 1s, "one");
+    std::string caught;
+    try {
+      (void)co_await any(gate.pass(), join(fails));
+    } catch (const std::runtime_error& e) {
+      caught = e.what();
+    }
+    CHECK(caught == "one");
+  });
+}
+
+TEST_CASE("any: of events, it describes them all", "[combine]") {
+  play([]() -> Task<> {
+    support::Gate gate;
+    const auto body = [&]() -> Task<> {
+      (void)co_await any(gate.pass(), violet::sleep(9s));
+    };
+    const Job<> job = spawn(body);
+    co_await violet::sleep(1s);
+    CHECK(contains(Loop::current().dump(), "any of gate, sleep, 8.0 s left"));
+    job.kill();
+  });
+}
+
+// --------------------------------------------------------------- map_limited
+
+TEST_CASE("map_limited: never more than so many, results in order",
+          "[combine]") {
+  int now = 0;
+  int most = 0;
+  const Duration elapsed = play([&]() -> Task<> {
+    const auto square = [&](int n) -> Task<int> {
+      most = std::max(most, ++now);
+      co_await violet::sleep(n % 2 == 0 ? 1s : 2s);
+      --now;
+      co_return n* n;
+    };
+    const std::vector<int> range{1, 2, 3, 4, 5, 6};
+    const auto squares = co_await map_limited(2, range, square);
+    CHECK(squares == std::vector<int>{1, 4, 9, 16, 25, 36});
+    const auto none = co_await map_limited(2, std::vector<int>(), square);
+    CHECK(none.empty());
+  });
+  CHECK(most == 2);
+  CHECK(elapsed == 5s);
+}
+
+TEST_CASE("map_limited: a failure stops the rest", "[combine]") {
+  int begun = 0;
+  play([&]() -> Task<> {
+    const auto step = [&](int n) -> Task<> {
+      ++begun;
+      co_await violet::sleep(1s);
+      if (n == 2) throw std::runtime_error("two");
+    };
+    const std::vector<int> range{1, 2, 3, 4, 5, 6};
+    const std::string text =
+        co_await thrown_by<std::runtime_error>(map_limited(2, range, step));
+    CHECK(text == "two");
+  });
+  CHECK(begun <= 3);
+}
+
+// ----------------------------------------------------------------- Completed
+
+TEST_CASE("completed: results come in the order in which they end",
+          "[combine]") {
+  std::string log;
+  play([&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    tasks.push_back(value_after(3s, 30));
+    tasks.push_back(value_after(1s, 10));
+    tasks.push_back(value_after(2s, 20));
+    Completed<int> results(std::move(tasks));
+    while (auto result = co_await results.next()) {
+      log += concat({result->index, ":", result->value, " "});
+    }
+    const auto past_the_end = co_await results.next();
+    CHECK_FALSE(past_the_end.has_value());
+  });
+  CHECK(log == "1:10 2:20 0:30 ");
+}
+
+TEST_CASE("completed: a failure is thrown, the others go on", "[combine]") {
+  std::string log;
+  play([&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    tasks.push_back(value_after(3s, 30));
+    tasks.push_back(fail_after(1s, "one"));
+    Completed<int> results(std::move(tasks));
+    for (;;) {
+      try {
+        const auto result = co_await results.next();
+        if (!result) break;
+        log += concat({result->value, " "});
+      } catch (const std::runtime_error& e) {
+        log += std::string(e.what()) + " ";
+      }
+    }
+  });
+  CHECK(log == "one 30 ");
+}
+
+TEST_CASE("completed: what is left at the end of its scope is killed",
+          "[combine]") {
+  std::string log;
+  play([&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    tasks.push_back(witnessed(log, "a", 9s));
+    tasks.push_back(witnessed(log, "b", 1s));
+    Completed<int> results(std::move(tasks));
+    const auto first = co_await results.next();
+    CHECK(first->index == 1);
+    log += "| ";
+  });
+  CHECK(log == "+a +b -b | -a ");
+}
