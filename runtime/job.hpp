@@ -493,7 +493,7 @@ class Group : public Link<Group> {
   List<JobBlock, JobBlock> unseen_;
   List<Cleanup, Cleanup> cleanups_;  // of killed children
   bool being_destroyed_ = false;
-  bool ends_idle_ = false;
+  bool ends_idle_;
   const bool hidden_;
   Hears hears_;
   Door door_ = Door::kOpen;

@@ -56,6 +56,12 @@ class PartEvent final : public Event {
 
   const Stack* awaited() const noexcept override { return job_.block(); }
 
+  bool idle() const noexcept override {
+    const JobBlock* part = job_.block();
+    return part != nullptr && part->step == Step::kWaiting &&
+           part->event->idle();
+  }
+
   void describe(Description& out) const override {
     out.text = concat({"its part #", job_.id()});
     out.job = job_.block();

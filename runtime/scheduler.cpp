@@ -197,13 +197,22 @@ inline void Loop::after_step(JobBlock& job) noexcept {
   if (job.step < Step::kReady) [[unlikely]]
     return returned(job);
   job.parked_ticks_ = turn_ticks_;
-  if (job.ends_when_idle_ && !job.kill_held_ && job.step == Step::kWaiting &&
-      job.event->idle()) [[unlikely]] {
-    kill(job, "stopping", {});
-    return;
+  if (job.ends_when_idle_ && job.step == Step::kWaiting && job.event->idle())
+      [[unlikely]] {
+    return become_idle(job);
   }
   if (held_kills_ != 0) [[unlikely]]
     carry_out_held_kills(&job);
+}
+
+/// A part asks whether the whole job is to end.
+void Loop::become_idle(JobBlock& job) noexcept {
+  JobBlock& whole = job.whole();
+  if (whole.ends_when_idle_ && !whole.kill_held_) {
+    kill(whole, "stopping", {});
+  } else if (held_kills_ != 0) {
+    carry_out_held_kills(&job);
+  }
 }
 
 void Loop::returned(JobBlock& job) noexcept {
@@ -515,7 +524,11 @@ bool kill_job(JobBlock& job, std::string_view reason,
 // -------------------------------------------------------------------- groups
 
 Group::Group(Loop& loop, JobBlock* owner, Hears hears, bool hidden) noexcept
-    : loop_(loop), owner_(owner), hidden_(hidden), hears_(hears) {
+    : loop_(loop),
+      owner_(owner),
+      ends_idle_(hidden),  // it asks the whole then
+      hidden_(hidden),
+      hears_(hears) {
   loop.groups_.push_back(*this);
   if (owner != nullptr && owner->groups_ != kManyGroups) ++owner->groups_;
 }

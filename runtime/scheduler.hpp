@@ -240,6 +240,7 @@ class Loop {
   static void note_failure(JobBlock& job, std::source_location where) noexcept;
   void resume(JobBlock& job) noexcept;
   void after_step(JobBlock& job) noexcept;
+  void become_idle(JobBlock& job) noexcept;
   void returned(JobBlock& job) noexcept;
 
   // A whole run.

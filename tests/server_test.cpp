@@ -927,6 +927,42 @@ TEST_CASE("server: a stop takes who has not been announced yet", "[server]") {
   CHECK(served.summary.served == 1);
 }
 
+TEST_CASE("server: a limit around a task does not hide who is idle",
+          "[server]") {
+  const MaybeShortIo io;
+  const auto answer_one = [](Connection& conn) -> Task<bool> {
+    const Chunk data = co_await conn.recv();
+    if (!data) co_return false;
+    co_await sleep(100ms);
+    co_await conn.sendall(data);
+    co_return true;
+  };
+  const auto handler = [&](Connection conn) -> Task<> {
+    for (;;) {
+      const auto served = co_await within(1h, answer_one(conn));
+      if (!served || !*served) co_return;
+    }
+  };
+  Served served;
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection idle = co_await connect(s.address);
+    co_await expect_echo(idle);
+    const Connection busy = co_await connect(s.address);
+    co_await busy.sendall("x");
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    const std::string none = co_await receive_rest(idle);
+    CHECK(none.empty());
+    CHECK(support::now() - stopped < 50ms);
+    const std::string answer = co_await receive_rest(busy);
+    CHECK(answer == "x");
+    co_await wait(s.server);
+    CHECK(support::now() - stopped < 1s);
+  });
+  CHECK(served.summary.cut == 0);
+}
+
 TEST_CASE("server: a handler that awaits another server's answer is not idle",
           "[server]") {
   const MaybeShortIo io;

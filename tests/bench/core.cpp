@@ -9,7 +9,9 @@
 #include <random>
 #include <vector>
 
+#include "../../runtime/combine.hpp"
 #include "../../runtime/events.hpp"
+#include "../../runtime/within.hpp"
 
 using namespace violet;
 
@@ -66,6 +68,29 @@ Task<> spawner(long count) {
   }
 }
 
+Task<> all_of_1000(long count) {
+  for (long i = 0; i < count / 1000; ++i) {
+    std::vector<Task<>> tasks;
+    tasks.reserve(1000);
+    for (int k = 0; k < 1000; ++k) tasks.push_back(leaf(k));
+    (void)co_await all(std::move(tasks));
+  }
+}
+
+Task<> group_of_100_000(long count) {
+  for (long i = 0; i < count / 100'000; ++i) {
+    TaskGroup group;
+    for (int k = 0; k < 100'000; ++k) group.spawn(leaf, k);
+  }
+  co_return;
+}
+
+Task<> limited(long count) {
+  for (long i = 0; i < count; ++i) {
+    (void)co_await within(std::chrono::hours(1), leaf(0));
+  }
+}
+
 Task<> deep(int depth) {
   if (depth == 0) {
     co_await sleep(std::chrono::hours(1));
@@ -117,6 +142,12 @@ int main() {
         [](long n) { run(spawner(n)); });
   bench("call, wait and kill a frame, 100 deep", 5'000'000,
         [](long n) { run(killer(n)); });
+  bench("all of 1000 trivial tasks, each", 5'000'000,
+        [](long n) { run(all_of_1000(n)); });
+  bench("spawn into a group of 100 000 and kill, each", 2'000'000,
+        [](long n) { run(group_of_100_000(n)); });
+  bench("a trivial task with a limit", 2'000'000,
+        [](long n) { run(limited(n)); });
   bench("timer insert + cancel among 100 000 timers", 1'000'000,
         [](long n) { timers_at(100'000, n); });
 }
