@@ -128,7 +128,7 @@ class Handlers final : public Group {
 
   Handlers(const Listener& listener, const ServerOptions& options,
            PeerOf peer_of);
-  ~Handlers() { kill_all("its server is gone"); }
+  ~Handlers() { dissolve(); }
 
   /// Waits for the next client.
   /// Returns: none once the loop is asked to stop and the backlog is empty, or

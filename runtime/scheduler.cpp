@@ -412,7 +412,7 @@ void Loop::end(JobBlock& job) noexcept {
     forget_kill(job);
   job.step = Step::kEnded;
   group.remove(job);
-  if (job.shields_ == 0) job.wake_joiners();
+  if (!job.joiners_.empty() && job.shields_ == 0) job.wake_joiners();
   JobBlock* owner = group.owner();
   group.child_left(job);
   if (held_kills_ != 0) [[unlikely]]

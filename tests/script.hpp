@@ -134,7 +134,7 @@ class AtEnd {
 class Nursery final : public Group {
  public:
   Nursery() : Group(Loop::current(), Loop::current().current_job()) {}
-  ~Nursery() { kill_all("the nursery is gone"); }
+  ~Nursery() { dissolve(); }
 
   template <class F, class... Args>
   auto spawn(F&& function, Args&&... arguments) {

@@ -740,6 +740,35 @@ TEST_CASE("server: a busy handler is cut when the grace is over", "[server]") {
   CHECK(served.log.empty());
 }
 
+TEST_CASE("server: a shield does not outlive the grace, nor the server",
+          "[server]") {
+  const MaybeShortIo io;
+  bool ended = false;
+  const auto last_words = [](Connection& conn) -> Task<> {
+    co_await sleep(1h);
+    co_await conn.sendall("never");
+  };
+  const auto handler = [&](Connection conn) -> Task<> {
+    const AtEnd end([&] { ended = true; });
+    (void)co_await conn.recv();
+    co_await shield(last_words(conn));
+  };
+  ServerOptions options;
+  options.grace = 3s;
+  Served served(options);
+  served.run(handler, [&](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("x");
+    co_await settle();
+    const TimePoint stopped = support::now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(ended);
+    CHECK(support::now() - stopped == 3s);
+  });
+  CHECK(served.summary.cut == 1);
+}
+
 TEST_CASE("server: a grace of nothing cuts at once", "[server]") {
   const MaybeShortIo io;
   auto handler = [](Connection conn) -> Task<> {
