@@ -81,6 +81,14 @@ void Loop::each_job(Visit visit) const {
   }
 }
 
+[[gnu::cold]] const JobBlock* Loop::find(std::uint32_t id) const noexcept {
+  const JobBlock* found = nullptr;
+  each_job([&](const JobBlock& job) {
+    if (job.id() == id) found = &job;
+  });
+  return found;
+}
+
 [[gnu::cold]] std::string Loop::describe(const JobBlock& job) const {
   const auto seconds = [this](std::uint32_t since) {
     char text[32];

@@ -25,6 +25,9 @@
 #include "within.hpp"
 #include "shield.hpp"
 #include "combine.hpp"
+// between jobs
+#include "sync.hpp"
+// around a program
 #include "poller_sim.hpp"
 #include "signals.hpp"
 #include "loops.hpp"

@@ -159,6 +159,10 @@ class Loop {
   /// Every job with its state, its stack of awaits and what it waits for.
   std::string dump() const;
 
+  /// The job with this number; null once it has ended.
+  /// Cost: looks at every job.
+  const JobBlock* find(std::uint32_t id) const noexcept;
+
   /// The time, read afresh.
   TimePoint now() noexcept { return poller_.now(); }
 

@@ -93,6 +93,18 @@ TEST_CASE("dump: a job that has not started says so", "[dump]") {
   CHECK(world.loop.dump() == "1 job\n#1 job: not started; age 0.0 s\n");
 }
 
+TEST_CASE("dump: a job is found by its number until it has ended", "[dump]") {
+  World world;
+  const Job<> first = world.loop.spawn(sleeper);
+  const Job<> second = world.loop.spawn(unstarted);
+  CHECK(world.loop.find(first.id()) == first.block());
+  CHECK(world.loop.find(second.id()) == second.block());
+  world.loop.run_once();
+  CHECK(world.loop.find(first.id()) == first.block());
+  CHECK(world.loop.find(second.id()) == nullptr);
+  CHECK(world.loop.find(0) == nullptr);
+}
+
 TEST_CASE("dump: a sleeping job tells how long it still sleeps", "[dump]") {
   World world;
   world.loop.spawn(sleeper);

@@ -1,4 +1,4 @@
-// core.cpp - what the core costs: switch, call, spawn, kill, timers.
+// core.cpp - what the core costs: switch, call, spawn, kill, locks, timers.
 //
 // ns per operation, best of seven. Compare with bare C++20 coroutines in the
 // same run: single figures drift with the machine.
@@ -12,6 +12,7 @@
 #include "../../runtime/combine.hpp"
 #include "../../runtime/events.hpp"
 #include "../../runtime/within.hpp"
+#include "../../runtime/sync.hpp"
 
 using namespace violet;
 
@@ -109,6 +110,20 @@ Task<> killer(long count) {
   }
 }
 
+Task<> acquirer(long count) {
+  Semaphore semaphore(1);
+  for (long i = 0; i < count; ++i) {
+    const Permit permit = co_await semaphore.acquire();
+  }
+}
+
+Task<> locker(long count) {
+  Mutex mutex;
+  for (long i = 0; i < count; ++i) {
+    const auto lock = co_await mutex.lock();
+  }
+}
+
 void timers_at(std::size_t standing, long count) {
   Timers timers;
   Stack nobody;
@@ -148,6 +163,10 @@ int main() {
         [](long n) { run(group_of_100_000(n)); });
   bench("a trivial task with a limit", 2'000'000,
         [](long n) { run(limited(n)); });
+  bench("acquire and release a free permit of a semaphore", 10'000'000,
+        [](long n) { run(acquirer(n)); });
+  bench("lock and unlock a free mutex", 10'000'000,
+        [](long n) { run(locker(n)); });
   bench("timer insert + cancel among 100 000 timers", 1'000'000,
         [](long n) { timers_at(100'000, n); });
 }
