@@ -27,6 +27,7 @@
 #include "combine.hpp"
 // between jobs
 #include "sync.hpp"
+#include "generator.hpp"
 // around a program
 #include "poller_sim.hpp"
 #include "signals.hpp"

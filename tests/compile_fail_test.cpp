@@ -22,9 +22,12 @@ using support::contains;
 namespace {
 
 const char* const kWrong[] = {
-    "await_int",  "await_job",   "await_lvalue",   "await_event_twice",
-    "copy_task",  "drop_task",   "spawn_view",     "spawn_span",
-    "spawn_task", "spawn_plain", "server_closure", "serve_closure",
+    "await_int",         "await_job",           "await_lvalue",
+    "await_event_twice", "copy_task",           "drop_task",
+    "spawn_view",        "spawn_span",          "spawn_task",
+    "spawn_plain",       "server_closure",      "serve_closure",
+    "generator_await",   "generator_reference", "generator_aggregate",
+    "drop_generator",
 };
 
 struct Compiler {

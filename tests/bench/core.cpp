@@ -11,8 +11,9 @@
 
 #include "../../runtime/combine.hpp"
 #include "../../runtime/events.hpp"
-#include "../../runtime/within.hpp"
+#include "../../runtime/generator.hpp"
 #include "../../runtime/sync.hpp"
+#include "../../runtime/within.hpp"
 
 using namespace violet;
 
@@ -124,6 +125,17 @@ Task<> locker(long count) {
   }
 }
 
+[[gnu::noinline]] Generator<long> numbers(long count) {
+  for (long i = 0; i < count; ++i) co_yield i;
+}
+
+void consume(long count) {
+  long sum = 0;
+  for (const long i : numbers(count)) sum += i;
+  volatile long sink = sum;
+  (void)sink;
+}
+
 void timers_at(std::size_t standing, long count) {
   Timers timers;
   Stack nobody;
@@ -167,6 +179,7 @@ int main() {
         [](long n) { run(acquirer(n)); });
   bench("lock and unlock a free mutex", 10'000'000,
         [](long n) { run(locker(n)); });
+  bench("the next value of a generator", 10'000'000, consume);
   bench("timer insert + cancel among 100 000 timers", 1'000'000,
         [](long n) { timers_at(100'000, n); });
 }

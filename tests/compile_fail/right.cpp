@@ -16,6 +16,15 @@ violet::Task<> with_span(std::span<char>) {
   co_return;
 }
 
+struct Pair {
+  std::string first;
+  int second;
+};
+violet::Generator<Pair> pairs() {
+  Pair pair{"one", 1};
+  co_yield pair;
+}
+
 violet::Task<> body() {
   co_await violet::sleep(std::chrono::milliseconds(42));
 
@@ -32,6 +41,10 @@ violet::Task<> body() {
   violet::spawn(with_span, violet::borrow(std::span<char>(buffer)));
   const auto job = violet::spawn(with_number, 1);
   co_await join(job);
+
+  for (const Pair& pair : pairs()) {
+    co_await with_view(pair.first);
+  }
 
   std::string greeting = "hello";
   auto handler = [greeting](violet::Connection conn) -> violet::Task<> {
