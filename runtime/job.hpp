@@ -102,7 +102,10 @@ class JobBlock : public QueueLink<JobBlock>,
 
   /// The job that this one is a part of, as a task with a limit is a part of
   /// the job that awaits it; itself if of none.
-  JobBlock& whole() noexcept;
+  const JobBlock& whole() const noexcept;
+  JobBlock& whole() noexcept {
+    return const_cast<JobBlock&>(std::as_const(*this).whole());
+  }
 
   /// A mark that a group may set on those of its children that it knows.
   void mark() noexcept { marked_ = true; }
@@ -500,8 +503,8 @@ class Group : public Link<Group> {
   std::size_t size_ = 0;  // of children_
 };
 
-inline JobBlock& JobBlock::whole() noexcept {
-  JobBlock* job = this;
+inline const JobBlock& JobBlock::whole() const noexcept {
+  const JobBlock* job = this;
   while (job->group_->hidden()) job = job->group_->owner();
   return *job;
 }

@@ -242,9 +242,11 @@ inline std::optional<Permit> Semaphore::try_acquire() noexcept {
 
 // --------------------------------------------------------------------- mutex
 
-/// The job that a lock belongs to when `job` takes it; null outside of jobs.
+/// The job that a lock belongs to when `job` takes it, be it as a part of that
+/// one; null outside of jobs.
 inline const JobBlock* keeper_of(const Stack* job) noexcept {
-  return static_cast<const JobBlock*>(job);
+  return job == nullptr ? nullptr
+                        : &static_cast<const JobBlock*>(job)->whole();
 }
 
 class LockEvent;

@@ -802,6 +802,31 @@ TEST_CASE("sync: locking twice is refused before it waits for itself",
   });
 }
 
+TEST_CASE("sync: what a job locks, its limited tasks hold", "[sync]") {
+  play([]() -> Task<> {
+    Mutex mutex;
+    std::string refused;
+    const auto inside = [&]() -> Task<> {
+      try {
+        const Mutex::Lock again = co_await mutex.lock();
+      } catch (const Misuse& e) {
+        refused = e.what();
+      }
+      mutex.unlock();
+      const Mutex::Lock own = co_await mutex.lock();
+      co_await violet::sleep(1s);
+    };
+    {
+      Mutex::Lock lock = co_await mutex.lock();
+      lock.release();
+    }
+    const bool done = co_await within(5s, inside());
+    CHECK(done);
+    CHECK(contains(refused, "holds"));
+    CHECK_FALSE(mutex.locked());
+  });
+}
+
 TEST_CASE("sync: a Lock without a mutex cannot lock", "[sync]") {
   play_with_all_budgets([]() -> Task<> {
     Mutex::Lock none;
