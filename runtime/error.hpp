@@ -28,6 +28,13 @@ class Misuse : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
+/// The other side is gone: what is sent would never arrive, or what is awaited
+/// will never come.
+class Closed : public Misuse {
+ public:
+  using Misuse::Misuse;
+};
+
 /// Every job waits and nothing can wake any of them. The text is the
 /// wait-for graph, with the cycle marked if there is one.
 class Deadlock : public std::runtime_error {

@@ -33,3 +33,6 @@
 #include "signals.hpp"
 #include "loops.hpp"
 #include "program.hpp"
+// between jobs
+#include "channel.hpp"
+#include "oneshot.hpp"
