@@ -92,9 +92,12 @@ struct Arrival {
   using Value = std::conditional_t<std::is_void_v<T>, Nothing, T>;
 
   Arrival() noexcept {}
-  explicit Arrival(Value&& arrived) noexcept : value(std::move(arrived)) {}
-  explicit Arrival(std::exception_ptr&& arrived) noexcept
-      : error(std::move(arrived)) {}
+
+  /// Takes over what another one, which was sent, has brought.
+  void become(Arrival& other) noexcept {
+    if (other.value) value.emplace(std::move(*other.value));
+    error = std::move(other.error);
+  }
 
   std::optional<Value> value;
   std::exception_ptr error;
@@ -107,7 +110,9 @@ class OneshotState;
 template <class T>
 class Letter final : public Post {
  public:
-  void run() override { to->arrive(std::move(arrival)); }
+  void run() override {
+    to->arrive([this](Arrival<T>& there) { there.become(arrival); });
+  }
 
   Arrival<T> arrival;
   std::shared_ptr<OneshotState<T>> to;  // set when it is sent
@@ -118,9 +123,11 @@ class OneshotState final : public OneshotCore {
  public:
   ~OneshotState() { delete letter_.load(); }
 
-  void arrive(Arrival<T>&& arrival) noexcept {
+  /// `fill(Arrival&)` puts in what has arrived.
+  template <class Fill>
+  void arrive(Fill fill) noexcept {
     if (abandoned()) return;
-    arrival_ = std::move(arrival);
+    fill(arrival_);
     arrived();
   }
 
@@ -128,15 +135,18 @@ class OneshotState final : public OneshotCore {
   T take() {
     if (!arrival_.value && !arrival_.error) throw_lost();
     taken();
-    Arrival<T> arrival(std::move(arrival_));
-    arrival_ = Arrival<T>();
-    if (arrival.error) std::rethrow_exception(std::move(arrival.error));
-    if constexpr (!std::is_void_v<T>) return std::move(*arrival.value);
+    if (arrival_.error) std::rethrow_exception(std::move(arrival_.error));
+    if constexpr (!std::is_void_v<T>) {
+      T value(std::move(*arrival_.value));
+      arrival_.value.reset();
+      return value;
+    }
   }
 
   void abandon() noexcept {
     OneshotCore::abandon();
-    arrival_ = Arrival<T>();
+    arrival_.value.reset();
+    arrival_.error = nullptr;
   }
 
   /// Throws: std::bad_alloc.
@@ -157,10 +167,10 @@ class OneshotState final : public OneshotCore {
 /// How a setter on the loop's own thread delivers: by hand.
 class ByHand {
  public:
-  template <class T>
+  template <class T, class Fill>
   bool deliver(const std::shared_ptr<OneshotState<T>>& state,
-               Arrival<T>&& arrival) const noexcept {
-    state->arrive(std::move(arrival));
+               Fill fill) const noexcept {
+    state->arrive(fill);
     return true;
   }
 };
@@ -171,11 +181,11 @@ class ByPost {
   explicit ByPost(const Loop& loop) noexcept
       : mailbox_(loop.mailbox()), remote_(loop.remote()) {}
 
-  template <class T>
+  template <class T, class Fill>
   bool deliver(const std::shared_ptr<OneshotState<T>>& state,
-               Arrival<T>&& arrival) const noexcept {
+               Fill fill) const noexcept {
     std::unique_ptr<Letter<T>> letter = state->letter();
-    letter->arrival = std::move(arrival);
+    fill(letter->arrival);
     letter->to = state;
     if (!mailbox_->put(*letter)) return false;
     letter.release();
@@ -210,7 +220,7 @@ class OneshotSetter {
     return *this;
   }
   ~OneshotSetter() {
-    if (state_->remove_setter()) settle(Arrival());
+    if (state_->remove_setter()) settle([](Arrival&) {});
   }
 
   /// Sets the value. Returns: false if that comes too late: somebody has set
@@ -218,12 +228,12 @@ class OneshotSetter {
   bool operator()(typename Arrival::Value value) const noexcept
     requires(!std::is_void_v<T>)
   {
-    return settle(Arrival(std::move(value)));
+    return settle([&](Arrival& to) { to.value.emplace(std::move(value)); });
   }
   bool operator()() const noexcept
     requires std::is_void_v<T>
   {
-    return settle(Arrival(typename Arrival::Value()));
+    return settle([](Arrival& to) { to.value.emplace(); });
   }
 
   /// The same with an exception, which get() then throws.
@@ -234,12 +244,13 @@ class OneshotSetter {
           "violet: fail() without an exception: give it "
           "std::current_exception() or std::make_exception_ptr(..)");
     }
-    return settle(Arrival(std::move(error)));
+    return settle([&](Arrival& to) { to.error = std::move(error); });
   }
 
  private:
-  bool settle(Arrival&& arrival) const noexcept {
-    return state_->decide() && way_.deliver(state_, std::move(arrival));
+  template <class Fill>
+  bool settle(Fill fill) const noexcept {
+    return state_->decide() && way_.deliver(state_, fill);
   }
 
   std::shared_ptr<State> state_;
@@ -279,10 +290,10 @@ class OneshotEvent final : public Event {
 template <class T = void>
 class Oneshot {
   static_assert(std::is_void_v<T> || (std::is_object_v<T> &&
-                                      std::is_nothrow_move_constructible_v<T> &&
-                                      std::is_nothrow_move_assignable_v<T>),
+                                      std::is_nothrow_move_constructible_v<T>),
                 "violet: what a oneshot brings is moved, and that must not "
-                "fail: mark its moves noexcept, or bring std::unique_ptr<T>");
+                "fail: mark its move constructor noexcept, or bring "
+                "std::unique_ptr<T>");
 
  public:
   using Setter = OneshotSetter<T, internal::ByHand>;

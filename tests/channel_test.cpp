@@ -107,7 +107,7 @@ std::string waits_for(const Job<>& job) {
 
 TEST_CASE("channel: items arrive in the order in which they were sent",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1, 2, 3, 100}) {
+  for (const std::size_t capacity : {0u, 1u, 2u, 3u, 100u}) {
     CAPTURE(capacity);
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
@@ -172,7 +172,7 @@ TEST_CASE("channel: with a capacity of 0 a receiver waits for its sender",
 }
 
 TEST_CASE("channel: who came first receives first", "[channel]") {
-  for (const std::size_t capacity : {0, 1, 3}) {
+  for (const std::size_t capacity : {0u, 1u, 3u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       std::vector<Numbers> got(3);
@@ -190,7 +190,7 @@ TEST_CASE("channel: who came first receives first", "[channel]") {
 }
 
 TEST_CASE("channel: who came first sends first", "[channel]") {
-  for (const std::size_t capacity : {0, 1, 3}) {
+  for (const std::size_t capacity : {0u, 1u, 3u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       for (int i = 0; i < 6; ++i) spawn(send_one, std::ref(channel), i);
@@ -244,7 +244,7 @@ TEST_CASE("channel: a newcomer does not overtake who waits to send",
 
 TEST_CASE("channel: many producers and consumers lose and double nothing",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1, 2, 64}) {
+  for (const std::size_t capacity : {0u, 1u, 2u, 64u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       std::vector<Numbers> got(3);
@@ -294,7 +294,7 @@ TEST_CASE("channel: receivers drain a closed channel, then end", "[channel]") {
 }
 
 TEST_CASE("channel: close ends the receivers that wait", "[channel]") {
-  for (const std::size_t capacity : {0, 1, 2}) {
+  for (const std::size_t capacity : {0u, 1u, 2u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       const auto first = spawn(outcome_of_recv, std::ref(channel));
@@ -311,7 +311,7 @@ TEST_CASE("channel: close ends the receivers that wait", "[channel]") {
 
 TEST_CASE("channel: close refuses the items of the senders that wait",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1, 2}) {
+  for (const std::size_t capacity : {0u, 1u, 2u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       for (std::size_t i = 0; i < capacity; ++i) co_await channel.send(1);
@@ -363,7 +363,7 @@ TEST_CASE("channel: closed while an item is granted, the others end after it",
 
 TEST_CASE("channel: close takes a grant back whose sender is refused",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1}) {
+  for (const std::size_t capacity : {0u, 1u}) {
     play([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       std::vector<Job<std::string>> receivers;
@@ -464,7 +464,7 @@ TEST_CASE("channel: a post wakes a receiver with try_send", "[channel]") {
 
 TEST_CASE("channel: drain takes all there is and releases who waits to send",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1, 3}) {
+  for (const std::size_t capacity : {0u, 1u, 3u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       std::vector<Job<>> senders;
@@ -544,7 +544,7 @@ TEST_CASE("channel: a receiver that is killed while it waits leaves the line",
 
 TEST_CASE("channel: a granted receiver that is killed passes its item on",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1}) {
+  for (const std::size_t capacity : {0u, 1u}) {
     play([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       Numbers first_got, second_got;
@@ -590,7 +590,7 @@ TEST_CASE("channel: without a second receiver the item stays where it was",
 
 TEST_CASE("channel: a sender that is killed while it waits has sent nothing",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1}) {
+  for (const std::size_t capacity : {0u, 1u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       for (std::size_t i = 0; i < capacity; ++i) co_await channel.send(0);
@@ -608,7 +608,7 @@ TEST_CASE("channel: a sender that is killed while it waits has sent nothing",
 
 TEST_CASE("channel: a sender that is killed once its item is taken has sent it",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1}) {
+  for (const std::size_t capacity : {0u, 1u}) {
     play([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       for (std::size_t i = 0; i < capacity; ++i) CHECK(channel.try_send(0));
@@ -710,7 +710,7 @@ TEST_CASE("channel: a limit ends a receive, and the next one gets the item",
 
 TEST_CASE("channel: a limit ends a send, and its item is not sent",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1}) {
+  for (const std::size_t capacity : {0u, 1u}) {
     play_all([capacity]() -> Task<> {
       Channel<int> channel(capacity);
       for (std::size_t i = 0; i < capacity; ++i) co_await channel.send(0);
@@ -895,7 +895,7 @@ struct Named {
 
 TEST_CASE("channel: items may be move-only and without a default",
           "[channel]") {
-  for (const std::size_t capacity : {0, 1, 2}) {
+  for (const std::size_t capacity : {0u, 1u, 2u}) {
     play_all([capacity]() -> Task<> {
       Channel<Ticket> channel(capacity);
       const auto sender = [&]() -> Task<> {
@@ -965,7 +965,7 @@ TEST_CASE("channel: neither an item nor a wait takes memory", "[channel]") {
     int count = 0;
   };
   play([]() -> Task<> {
-    for (const std::size_t capacity : {0, 1, 64}) {
+    for (const std::size_t capacity : {0u, 1u, 64u}) {
       Channel<int> channel(capacity);
       Numbers got;
       got.reserve(2000);

@@ -54,7 +54,7 @@ Task<> pass(std::size_t capacity, long count) {
 }  // namespace
 
 int main() {
-  for (const std::size_t capacity : {0, 1, 64, 1024}) {
+  for (const std::size_t capacity : {0u, 1u, 64u, 1024u}) {
     char name[80];
     std::snprintf(name, sizeof name,
                   "channel of %zu: item from producer to consumer", capacity);
