@@ -384,7 +384,8 @@ class Channel final : public ChannelCore {
   ChannelSendEvent<T> send(T&& item) noexcept {
     static_assert(kMayBeTemporary,
                   "violet: on this compiler an aggregate must have a name "
-                  "before it is sent: Item item{..}; or give its type a "
+                  "before it is sent, and is copied: Item item{..}; co_await "
+                  "channel.send(item); to have it moved, give its type a "
                   "constructor");
     return ChannelSendEvent<T>(*this, std::move(item));
   }

@@ -28,11 +28,10 @@
 // between jobs
 #include "sync.hpp"
 #include "generator.hpp"
+#include "channel.hpp"
+#include "oneshot.hpp"
 // around a program
 #include "poller_sim.hpp"
 #include "signals.hpp"
 #include "loops.hpp"
 #include "program.hpp"
-// between jobs
-#include "channel.hpp"
-#include "oneshot.hpp"

@@ -361,6 +361,25 @@ TEST_CASE("channel: closed while an item is granted, the others end after it",
   }
 }
 
+TEST_CASE("channel: closed while an item is granted, a newcomer waits for it",
+          "[channel]") {
+  play([]() -> Task<> {
+    Channel<int> channel(1);
+    const auto first = spawn(outcome_of_recv, std::ref(channel));
+    co_await yield_now();
+    const auto newcomer = spawn(outcome_of_recv, std::ref(channel));
+    const auto killer = [&]() -> Task<> {
+      CHECK(first.kill());
+      co_return;
+    };
+    spawn(killer);  // the newcomer comes, the first dies, both before it runs
+    CHECK(channel.try_send(1));
+    channel.close();
+    const std::string got = co_await join(newcomer);
+    CHECK(got == "1");
+  });
+}
+
 TEST_CASE("channel: close takes a grant back whose sender is refused",
           "[channel]") {
   for (const std::size_t capacity : {0u, 1u}) {
@@ -371,22 +390,22 @@ TEST_CASE("channel: close takes a grant back whose sender is refused",
         receivers.push_back(spawn(outcome_of_recv, std::ref(channel)));
       }
       co_await yield_now();
-      if (capacity == 1) CHECK(channel.try_send(1));
+      // Sender and closer run before the receivers that they wake.
       const auto sender = spawn(outcome_of_send, std::ref(channel), 2);
       const auto closer = [&]() -> Task<> {
-        channel.close();  // the sender waits, two or one are granted
+        channel.close();
         co_return;
       };
-      // The sender runs before the receivers that were woken by it.
-      const auto last = spawn(closer);
-      co_await settle();
-      CHECK(last.ended());
+      spawn(closer);
+      if (capacity == 1) CHECK(channel.try_send(1));
       const std::string sent = co_await join(sender);
-      if (capacity == 0) CHECK(sent == std::string("Closed ") + kClosedText);
-      for (const auto& one : receivers) {
-        const std::string got = co_await join(one);
-        CHECK(got != kClosedText);
-      }
+      CHECK(sent == std::string("Closed ") + kClosedText);
+      const std::string first = co_await join(receivers[0]);
+      const std::string second = co_await join(receivers[1]);
+      const std::string third = co_await join(receivers[2]);
+      CHECK(first == (capacity == 1 ? "1" : "end"));
+      CHECK(second == "end");
+      CHECK(third == "end");
     });
   }
 }

@@ -27,7 +27,7 @@ const char* const kWrong[] = {
     "spawn_view",        "spawn_span",          "spawn_task",
     "spawn_plain",       "server_closure",      "serve_closure",
     "generator_await",   "generator_reference", "generator_aggregate",
-    "drop_generator",
+    "drop_generator",    "send_aggregate",      "channel_item",
 };
 
 struct Compiler {

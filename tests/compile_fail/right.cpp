@@ -57,4 +57,12 @@ violet::Task<> body() {
       "127.0.0.1", 0, [](violet::Connection conn) -> violet::Task<> {
         co_await conn.sendall("a lambda that captures nothing");
       });
+
+  struct Order {
+    std::string what;
+    int count;
+  };
+  violet::Channel<Order> channel(1);
+  const Order order{"tea", 1};
+  co_await channel.send(order);
 }
