@@ -111,7 +111,8 @@ class QueueLink {
   T* behind_ = nullptr;
 };
 
-/// First in, first out; members cannot leave from the middle. Owns none.
+/// First in, first out; who leaves from the middle has to be searched for.
+/// Owns none.
 template <class T>
 class Queue {
  public:
@@ -120,21 +121,43 @@ class Queue {
   Queue& operator=(const Queue&) = delete;
 
   bool empty() const noexcept { return first_ == nullptr; }
+  T& front() const noexcept { return *first_; }
 
   void push_back(T& added) noexcept {
-    static_cast<QueueLink<T>&>(added).behind_ = nullptr;
-    *(first_ == nullptr ? &first_
-                        : &static_cast<QueueLink<T>&>(*last_).behind_) = &added;
+    behind(added) = nullptr;
+    *(first_ == nullptr ? &first_ : &behind(*last_)) = &added;
     last_ = &added;
   }
 
   T& pop_front() noexcept {
     T& popped = *first_;
-    first_ = static_cast<QueueLink<T>&>(popped).behind_;
+    first_ = behind(popped);
     return popped;
   }
 
+  /// Calls visit(member) for each, in order.
+  template <class Visit>
+  void each(Visit visit) const {
+    for (T* one = first_; one != nullptr; one = behind(*one)) visit(*one);
+  }
+
+  /// Takes out a member that stands in this queue. Cost: O(n).
+  void remove(T& removed) noexcept {
+    if (first_ == &removed) {
+      pop_front();
+      return;
+    }
+    T* before = first_;
+    while (behind(*before) != &removed) before = behind(*before);
+    behind(*before) = behind(removed);
+    if (last_ == &removed) last_ = before;
+  }
+
  private:
+  static T*& behind(T& member) noexcept {
+    return static_cast<QueueLink<T>&>(member).behind_;
+  }
+
   T* first_ = nullptr;
   T* last_ = nullptr;  // only of meaning while there is a first
 };

@@ -174,3 +174,31 @@ TEST_CASE("list: a queue is first in, first out, also after it was empty",
   CHECK(&queue.pop_front() == &b);
   CHECK(queue.empty());
 }
+
+TEST_CASE(
+    "list: a queue's members are visited in order, and leave from anywhere",
+    "[list]") {
+  Queue<Item> queue;
+  Item a(1), b(2), c(3), d(4);
+  const auto values = [&] {
+    std::vector<int> seen;
+    queue.each([&](const Item& item) { seen.push_back(item.value); });
+    return seen;
+  };
+  CHECK(values().empty());
+  for (Item* item : {&a, &b, &c, &d}) queue.push_back(*item);
+  CHECK(values() == std::vector{1, 2, 3, 4});
+  queue.remove(b);
+  CHECK(values() == std::vector{1, 3, 4});
+  queue.remove(d);
+  queue.push_back(b);
+  CHECK(values() == std::vector{1, 3, 2});
+  queue.remove(a);
+  CHECK(&queue.front() == &c);
+  queue.remove(c);
+  queue.remove(b);
+  CHECK(queue.empty());
+  queue.push_back(d);
+  CHECK(values() == std::vector{4});
+  CHECK(&queue.pop_front() == &d);
+}
