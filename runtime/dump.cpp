@@ -68,19 +68,6 @@ std::string number(const Stack& job) {
 
 }  // namespace
 
-template <class Visit>
-void Loop::each_job(Visit visit) const {
-  if (groups_.empty()) return;
-  for (Group* group = &groups_.front(); group != nullptr;
-       group = groups_.next(*group)) {
-    if (group->children().empty()) continue;
-    for (JobBlock* job = &group->children().front(); job != nullptr;
-         job = group->children().next(*job)) {
-      visit(*job);
-    }
-  }
-}
-
 [[gnu::cold]] const JobBlock* Loop::find(std::uint32_t id) const noexcept {
   const JobBlock* found = nullptr;
   each_job([&](const JobBlock& job) {

@@ -17,6 +17,7 @@
 #include "slots.hpp"
 #include "remote.hpp"
 #include "job.hpp"
+#include "director.hpp"
 #include "scheduler.hpp"
 #include "events.hpp"
 // around the core

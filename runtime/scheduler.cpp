@@ -73,6 +73,7 @@ struct Loop::Entered {
 
 Loop::Loop(LoopOptions options)
     : budget_(options.budget),
+      director_(options.director),
       own_poller_(options.poller == nullptr ? make_poller() : nullptr),
       poller_(options.poller == nullptr ? *own_poller_ : *options.poller),
       slots_(Slots::here()),
@@ -123,10 +124,43 @@ void Event::go_behind() noexcept {
 }
 
 void Loop::turn(TimePoint deadline) noexcept {
-  poll(ready_.empty() ? std::min(deadline, timers_.next()) : TimePoint::min());
+  if (director_ != nullptr) [[unlikely]]
+    return directed_turn(deadline);
+  hear(deadline);
   for (int steps = 0; steps < kStepsPerTurn && !ready_.empty(); ++steps) {
     step(ready_.pop_front());
   }
+}
+
+/// A turn of a single step, and who has it is up to the director.
+[[gnu::cold]] void Loop::directed_turn(TimePoint deadline) noexcept {
+  hear(deadline);
+  JobBlock* job = director_->next(ready_);
+  if (job == nullptr) return;
+  if (job->ended()) return job->drop();
+  if (job->top == nullptr) {
+    begin(*job);
+  } else {
+    go_on(*job);
+  }
+  director_->stepped(*job);
+  on_processor_ = nullptr;
+  after_step(*job);
+}
+
+/// Takes in what has happened; if no job is ready, waits for it.
+inline void Loop::hear(TimePoint deadline) noexcept {
+  if (!onlookers_.empty()) [[unlikely]]
+    return look_once();
+  poll(ready_.empty() ? std::min(deadline, timers_.next()) : TimePoint::min());
+}
+
+/// Without waiting: if that brings nothing, an onlooker has its turn. A post
+/// may have killed the only one.
+[[gnu::cold]] void Loop::look_once() noexcept {
+  poll(TimePoint::min());
+  if (!ready_.empty() || onlookers_.empty()) return;
+  wake(*onlookers_.pop_front().job);
 }
 
 /// One stay on the processor: attempts what the job waits for, and runs it
@@ -134,6 +168,13 @@ void Loop::turn(TimePoint deadline) noexcept {
 inline void Loop::step(JobBlock& job) noexcept {
   if (job.top == nullptr) [[unlikely]]
     return first_step(job);
+  go_on(job);
+  on_processor_ = nullptr;
+  after_step(job);
+}
+
+/// The stay itself, up to where a director hears of its end.
+[[gnu::always_inline]] inline void Loop::go_on(JobBlock& job) noexcept {
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
@@ -147,8 +188,6 @@ inline void Loop::step(JobBlock& job) noexcept {
       job.park(*job.event);
     }
   }
-  on_processor_ = nullptr;
-  after_step(job);
 }
 
 /// Keeps the exception that is being handled.
@@ -176,13 +215,18 @@ inline bool Loop::enter(JobBlock& job) noexcept {
 /// killed while it stood in the queue.
 void Loop::first_step(JobBlock& job) noexcept {
   if (job.step == Step::kEnded) return job.drop();
+  begin(job);
+  on_processor_ = nullptr;
+  after_step(job);
+}
+
+/// As go_on.
+[[gnu::always_inline]] inline void Loop::begin(JobBlock& job) noexcept {
   fresh_ = false;
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
   if (enter(job)) resume(job);
-  on_processor_ = nullptr;
-  after_step(job);
 }
 
 // The trampoline: calls and returns change the top and come back here.
@@ -331,7 +375,8 @@ bool Loop::run_once(Duration timeout) {
 }
 
 TimePoint Loop::next_deadline() const noexcept {
-  return ready_.empty() ? timers_.next() : TimePoint::min();
+  return ready_.empty() && onlookers_.empty() ? timers_.next()
+                                              : TimePoint::min();
 }
 
 /// True if another thread or a signal may wake a job.
@@ -342,8 +387,8 @@ bool Loop::hears_from_outside() const noexcept {
 /// True if nothing can ever wake a job. A signal may only if somebody hears it.
 bool Loop::stuck() const noexcept {
   const bool signal_awaited = wake_hook_ != nullptr && stop_hearers_ > 0;
-  return ready_.empty() && timers_.empty() && waiting_ == 0 &&
-         !signal_awaited && !mailbox_->in_use();
+  return ready_.empty() && onlookers_.empty() && timers_.empty() &&
+         waiting_ == 0 && !signal_awaited && !mailbox_->in_use();
 }
 
 void Loop::stop() noexcept {

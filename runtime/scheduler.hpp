@@ -12,7 +12,7 @@
 // destroyed under its own feet, and neither can one whose frames hold the
 // job that runs, or a shield: such a kill is held until that job next waits.
 //
-// Built on: job, slots, remote.
+// Built on: job, director, slots, remote.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -26,6 +26,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "director.hpp"
 #include "job.hpp"
 #include "poller.hpp"
 #include "remote.hpp"
@@ -46,6 +47,10 @@ struct LoopOptions {
   /// Attempts that a job may make in a row before others get their turn.
   /// With 0 every event is a wait, which tests use.
   std::uint8_t budget = 32;
+
+  /// Who orders the steps; null: first in, first out.
+  /// Lifetime: outlives the loop.
+  Director* director = nullptr;
 };
 
 /// Ignores SIGPIPE while one of these lives, if nobody else handles it:
@@ -163,6 +168,10 @@ class Loop {
   /// Cost: looks at every job.
   const JobBlock* find(std::uint32_t id) const noexcept;
 
+  /// Calls visit(job) for every job that has not ended.
+  template <class Visit>
+  void each_job(Visit visit) const;
+
   /// The time, read afresh.
   TimePoint now() noexcept { return poller_.now(); }
 
@@ -170,6 +179,13 @@ class Loop {
   Timers& timers() noexcept { return timers_; }
   Poller& poller() noexcept { return poller_; }
   WaitQueue& stop_waiters() noexcept { return stop_waiters_; }
+
+  /// Jobs that wait until no other job can go on. The first of them is woken
+  /// then, before time passes.
+  WaitQueue& onlookers() noexcept { return onlookers_; }
+
+  /// Descriptors that jobs wait for, each direction by itself.
+  int waiting() const noexcept { return waiting_; }
 
   /// The job that runs or, in a destructor, the one that is destroyed; null
   /// outside both.
@@ -236,10 +252,15 @@ class Loop {
 
   // One turn.
   void turn(TimePoint deadline) noexcept;
+  void directed_turn(TimePoint deadline) noexcept;
+  void hear(TimePoint deadline) noexcept;
+  void look_once() noexcept;
   void poll(TimePoint deadline) noexcept;
   void deliver_posts() noexcept;
   void step(JobBlock& job) noexcept;
   void first_step(JobBlock& job) noexcept;
+  void go_on(JobBlock& job) noexcept;
+  void begin(JobBlock& job) noexcept;
   bool enter(JobBlock& job) noexcept;
   static void note_failure(JobBlock& job, std::source_location where) noexcept;
   void resume(JobBlock& job) noexcept;
@@ -255,8 +276,6 @@ class Loop {
   bool hears_from_outside() const noexcept;
   bool stuck() const noexcept;
   std::string deadlock_text() const;
-  template <class Visit>
-  void each_job(Visit visit) const;
   std::string describe(const JobBlock& job) const;
 
   void admit_specially(JobBlock& job, Group& group) noexcept;
@@ -283,6 +302,7 @@ class Loop {
   // a reference that its turn gives back.
   Queue<JobBlock> ready_;
   std::uint8_t budget_;
+  Director* director_;  // null at rest
 
   // What may wake the others.
   Timers timers_;
@@ -313,7 +333,21 @@ class Loop {
   int stop_hearers_ = 0;
   bool fresh_ = true;  // no job has had a step
   WaitQueue stop_waiters_;
+  WaitQueue onlookers_;
 };
+
+template <class Visit>
+void Loop::each_job(Visit visit) const {
+  if (groups_.empty()) return;
+  for (Group* group = &groups_.front(); group != nullptr;
+       group = groups_.next(*group)) {
+    if (group->children().empty()) continue;
+    for (JobBlock* job = &group->children().front(); job != nullptr;
+         job = group->children().next(*job)) {
+      visit(*job);
+    }
+  }
+}
 
 /// While one of these lives, its loop has someone who heeds stop(), and a
 /// first signal asks instead of unwinding everything.
