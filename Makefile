@@ -58,6 +58,7 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(wildcard apps/*.cpp))
+FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(wildcard tests/*_test.cpp \
          tests/regress/*_test.cpp) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
@@ -92,7 +93,7 @@ format:  ## let clang-format lay out the sources
 	  { echo "make format needs clang-format."; exit 1; }; \
 	$$tool -i $(SOURCE)
 
-lint: $B/include/violet.hpp  ## let clang-tidy read the library and the programs
+lint: $(FRONT)  ## let clang-tidy read the library and the programs
 	@tool=$$(command -v clang-tidy-19 || command -v clang-tidy) || \
 	  { echo "make lint needs clang-tidy."; exit 1; }; \
 	printf '%s\n' $(filter %.cpp,$(LISTED)) $(wildcard apps/*.cpp) | \
@@ -118,7 +119,7 @@ endif
 $B/flags:
 	@mkdir -p $(@D) && printf '%s\n' '$(STAMP)' > $@
 
-$B/obj/%.o: %.cpp $B/flags | $B/include/violet.hpp
+$B/obj/%.o: %.cpp $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
@@ -127,7 +128,7 @@ SELDOM = $(foreach o,dump error loops program signals,runtime/$o.o) \
          net/address.o net/socket.o
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
 
-$B/bench/obj/%.o: %.cpp $B/flags | $B/include/violet.hpp
+$B/bench/obj/%.o: %.cpp $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $< (to measure)"
 	$Q$(CXX) $(FLAGS) -O2 -DNDEBUG -MMD -MP -I$B/include -c $< -o $@
 
@@ -143,9 +144,13 @@ $(APPS) $(BENCH):
 	@echo "  link    $@"
 	$Q$(LINK) $^ -o $@
 
-# What users include: `#include <violet.hpp>` with -I build/include.
+# What users include, with -I build/include: `#include <violet.hpp>`, and in
+# their tests `#include <violet/testing.hpp>`.
 $B/include/violet.hpp:
 	@mkdir -p $(@D) && echo '#include "$(TOP)/net/net.hpp"' > $@
+$B/include/violet/testing.hpp:
+	@mkdir -p $(@D) && \
+	echo '#include "$(TOP:.%=../.%)/runtime/testing.hpp"' > $@
 
 # Tests. catch.cc and catch.ld say how to compile and link with Catch2, either
 # version; catch.hpp.gch is that header compiled once for all tests.
@@ -156,7 +161,7 @@ $T/all: $(TEST) $B/libviolet.a
 	@echo "  link    $@"
 	$Q$(LINK) $^ $$(cat $T/catch.ld) -o $@
 
-$B/obj/tests/%.o: tests/%.cpp $T/catch.hpp.gch $B/flags | $B/include/violet.hpp
+$B/obj/tests/%.o: tests/%.cpp $T/catch.hpp.gch $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(TFLAGS) -include $T/catch.hpp -c $< -o $@
 
