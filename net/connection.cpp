@@ -280,10 +280,8 @@ Address Connection::local() const {
 
 std::pair<Connection, Connection> connected_pair() {
   int numbers[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-                   numbers) != 0) {
-    throw_system(errno, "socketpair");
-  }
+  const int result = sys::calls->socketpair(AF_UNIX, SOCK_STREAM, 0, numbers);
+  if (result < 0) throw_system(-result, "socketpair");
   Fd first(numbers[0]);
   Fd second(numbers[1]);
   return {Connection(std::move(first)), Connection(std::move(second))};

@@ -22,6 +22,12 @@ int Calls::socket(int domain, int type, int protocol) noexcept {
       ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
 }
 
+int Calls::socketpair(int domain, int type, int protocol,
+                      int (&fds)[2]) noexcept {
+  return checked(
+      ::socketpair(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol, fds));
+}
+
 int Calls::accept(int fd, sockaddr* peer, unsigned* size) noexcept {
   return checked(::accept4(fd, peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }

@@ -29,6 +29,8 @@ namespace violet::sys {
 class Calls {
  public:
   virtual int socket(int domain, int type, int protocol) noexcept;
+  virtual int socketpair(int domain, int type, int protocol,
+                         int (&fds)[2]) noexcept;
   virtual int bind(int fd, const sockaddr* name, unsigned size) noexcept;
   virtual int listen(int fd, int backlog) noexcept;
   virtual int accept(int fd, sockaddr* peer, unsigned* size) noexcept;
@@ -53,7 +55,8 @@ class Calls {
   virtual int unlink(const char* path) noexcept;
   virtual int poll(pollfd* descriptors, unsigned long count,
                    int timeout_ms) noexcept;
-  /// Memory for frames and jobs; null when there is none.
+  /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
+  /// back; null when there is none.
   virtual void* allocate(std::size_t size) noexcept;
 
   /// True if reads may be cut short by this object rather than by the

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "event.hpp"
+#include "sys.hpp"
 
 namespace violet {
 
@@ -51,9 +53,11 @@ void Timers::fire(TimePoint now) noexcept {
 
 bool Timers::grow() noexcept {
   const std::uint32_t capacity = std::max<std::uint32_t>(16, capacity_ * 2);
-  void* memory = std::realloc(heap_, capacity * sizeof(Entry));
+  void* memory = sys::calls->allocate(capacity * sizeof(Entry));
   if (memory == nullptr) return false;
-  heap_ = static_cast<Entry*>(memory);
+  Entry* before = std::exchange(heap_, static_cast<Entry*>(memory));
+  std::copy_n(before, size_, heap_);
+  std::free(before);
   capacity_ = capacity;
   return true;
 }
