@@ -195,11 +195,13 @@ template class BasicSendEvent<true>;
 bool ConnectEvent::attempt() noexcept {
   if (slot_ == nullptr && begin_connecting()) return true;
   return drive<Direction::kWrite>([](int fd) -> ssize_t {
-    if (sys::poll_now(fd, POLLOUT) == 0) return -EAGAIN;
+    const int ready = sys::poll_now(fd, POLLOUT);
+    if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
     int error = 0;
     unsigned size = sizeof error;
-    sys::calls->getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    return -error;
+    const int refused =
+        sys::calls->getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    return refused < 0 ? refused : -error;
   });
 }
 
