@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: MIT
 #include "frames.hpp"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -25,7 +27,7 @@ thread_local PoolKeeper keeper;
 
 void* FramePool::take_fresh(std::size_t size_class) {
   const std::size_t bytes = size_class * kStepBytes;
-  const bool pooled = kPooled && size_class < kClasses;
+  const bool pooled = pools_ && size_class < kClasses;
   void* memory = pooled ? carve(bytes) : sys::calls->allocate(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   ++made_;
@@ -56,8 +58,8 @@ bool FramePool::add_chunk() {
 }
 
 void FramePool::give_back_fresh(void* memory) noexcept {
-  --made_;
   std::free(memory);
+  if (--made_ == 0 && pooling_) pools_ = kPooled;
 }
 
 std::size_t FramePool::live() const noexcept {
@@ -76,7 +78,23 @@ void FramePool::release() noexcept {
     chunks_ = chunk->next;
     std::free(chunk);
   }
-  *this = FramePool();
+  std::fill(std::begin(free_), std::end(free_), nullptr);
+  made_ = 0;
+  rest_ = nullptr;
+  rest_bytes_ = 0;
+}
+
+bool FramePool::stop_pooling() noexcept {
+  release();
+  if (made_ != 0) return false;
+  pooling_ = false;
+  pools_ = false;
+  return true;
+}
+
+void FramePool::resume_pooling() noexcept {
+  pooling_ = true;
+  if (made_ == 0) pools_ = kPooled;
 }
 
 }  // namespace violet

@@ -61,7 +61,7 @@ class FramePool {
   /// Throws: std::bad_alloc.
   void* take(std::size_t bytes) {
     const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
-    if (kPooled && size_class < kClasses) {
+    if (pools_ && size_class < kClasses) {
       if (Free* block = free_[size_class]) {
         free_[size_class] = block->next;
         return block;
@@ -73,7 +73,7 @@ class FramePool {
   /// Takes back what take(bytes) gave, on the same thread.
   void give_back(void* memory, std::size_t bytes) noexcept {
     const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
-    if (!kPooled || size_class >= kClasses) return give_back_fresh(memory);
+    if (!pools_ || size_class >= kClasses) return give_back_fresh(memory);
     free_[size_class] = ::new (memory) Free{free_[size_class]};
   }
 
@@ -82,6 +82,16 @@ class FramePool {
 
   /// Returns all memory to the system if none of it is in use.
   void release() noexcept;
+
+  /// From now on every block is asked for by itself (sys::Calls::allocate)
+  /// and freed by itself, so that a test can refuse any of them.
+  /// Returns: false, and goes on pooling, while blocks are in use: they must
+  /// go back where they came from.
+  bool stop_pooling() noexcept;
+
+  /// Pools again, from the moment when no block is in use.
+  void resume_pooling() noexcept;
+  bool pooling() const noexcept { return pooling_; }
 
  private:
   struct Free {
@@ -92,6 +102,11 @@ class FramePool {
   void* carve(std::size_t bytes);
   bool add_chunk();
   void give_back_fresh(void* memory) noexcept;
+
+  // Whether blocks are pooled, which changes only while made_ is 0; and
+  // whether they are to be.
+  bool pools_ = kPooled;
+  bool pooling_ = true;
 
   Free* free_[kClasses] = {};
   std::size_t made_ = 0;  // blocks carved or allocated, and not freed since
