@@ -75,6 +75,10 @@ class Poller {
   virtual std::span<const Ready> wait(TimePoint deadline,
                                       bool wake_expected) noexcept = 0;
 
+  /// True if a wait without end would never end by itself: nothing that is
+  /// watched can become ready any more. Only a simulation knows that.
+  virtual bool hopeless() const noexcept { return false; }
+
   /// Ends the wait under way, or the next one. May be called from any thread
   /// and from a signal handler.
   virtual void wake() noexcept = 0;

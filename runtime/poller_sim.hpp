@@ -35,6 +35,7 @@ class SimPoller final : public Poller {
   void remove(int fd) noexcept override;
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override;
+  bool hopeless() const noexcept override { return !watches_; }
   void wake() noexcept override { real_->wake(); }
   int fd() const noexcept override { return real_->fd(); }
 
@@ -46,7 +47,7 @@ class SimPoller final : public Poller {
 
   std::unique_ptr<Poller> real_;
   TimePoint now_{std::chrono::hours(1)};
-  bool watches_ = false;  // some descriptor was ever added
+  bool watches_ = false;  // some real descriptor was ever added
 };
 
 }  // namespace violet

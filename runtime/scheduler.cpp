@@ -388,7 +388,8 @@ bool Loop::hears_from_outside() const noexcept {
 bool Loop::stuck() const noexcept {
   const bool signal_awaited = wake_hook_ != nullptr && stop_hearers_ > 0;
   return ready_.empty() && onlookers_.empty() && timers_.empty() &&
-         waiting_ == 0 && !signal_awaited && !mailbox_->in_use();
+         !signal_awaited && !mailbox_->in_use() &&
+         (waiting_ == 0 || poller_.hopeless());
 }
 
 void Loop::stop() noexcept {
