@@ -143,6 +143,35 @@ TEST_CASE("frames: without memory a call throws bad_alloc, and nothing leaks",
   CHECK(pool.live() == 0);
 }
 
+TEST_CASE("frames: a pool can be told to ask for each block", "[frames]") {
+  FramePool pool;
+  void* block = pool.take(64);
+  CHECK_FALSE(pool.stop_pooling());
+  CHECK(pool.pooling());
+  pool.give_back(block, 64);
+  CHECK(pool.stop_pooling());
+  CHECK_FALSE(pool.pooling());
+
+  block = pool.take(64);
+  CHECK(pool.live() == 1);
+  {
+    ScarceMemory none(0);
+    const ScopedCalls guard(none);
+    CHECK_THROWS_AS(pool.take(64), std::bad_alloc);
+  }
+  pool.release();
+  CHECK_FALSE(pool.pooling());
+  // What was taken by itself goes back by itself, whatever comes between.
+  pool.resume_pooling();
+  void* other = pool.take(64);
+  pool.give_back(block, 64);
+  pool.give_back(other, 64);
+  CHECK(pool.live() == 0);
+  pool.give_back(pool.take(64), 64);
+  CHECK(pool.live() == 0);
+  pool.release();
+}
+
 TEST_CASE("frames: a caller catches the bad_alloc of the call it makes",
           "[frames]") {
   const std::size_t before = frame_pool.live();

@@ -98,6 +98,15 @@ TEST_CASE("sim: a wait that is woken never passes its deadline",
   CHECK(time.now() < start + 1h);
 }
 
+TEST_CASE("sim: it is hopeless until something real is watched", "[sim]") {
+  SimPoller time;
+  CHECK(time.hopeless());
+  Pair pipe = make_pipe();
+  REQUIRE(time.add(pipe[0].get(), {1, 1}, kReadable) == 0);
+  CHECK_FALSE(time.hopeless());
+  CHECK_FALSE(make_poller()->hopeless());
+}
+
 TEST_CASE("sim: sleeps take exactly as long as they say", "[sim]") {
   const auto body = []() -> Task<> {
     const TimePoint start = now();

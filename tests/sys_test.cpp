@@ -76,6 +76,8 @@ TEST_CASE("sys: failures are negated error numbers, whatever errno says",
   CHECK(sys::calls->set_flags(-1, 0) == -EBADF);
   CHECK(sys::calls->file_type(-1) == -EBADF);
   CHECK(sys::calls->socket(-1, SOCK_STREAM, 0) == -EAFNOSUPPORT);
+  int fds[2];
+  CHECK(sys::calls->socketpair(-1, SOCK_STREAM, 0, fds) == -EAFNOSUPPORT);
   CHECK(sys::calls->accept(-1, nullptr, nullptr) == -EBADF);
   CHECK(sys::calls->listen(-1, 1) == -EBADF);
   CHECK(sys::calls->shutdown(-1, SHUT_RD) == -EBADF);
@@ -97,6 +99,12 @@ TEST_CASE("sys: sockets are non-blocking and close-on-exec from birth",
   Listening listening;
   CHECK(is_nonblocking(listening.fd.get()));
   CHECK(is_cloexec(listening.fd.get()));
+  int fds[2];
+  REQUIRE(sys::calls->socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+  for (const Fd& end : pair_of(fds)) {
+    CHECK(is_nonblocking(end.get()));
+    CHECK(is_cloexec(end.get()));
+  }
 
   CHECK(sys::calls->accept(listening.fd.get(), nullptr, nullptr) == -EAGAIN);
   const Fd client(sys::calls->socket(AF_INET, SOCK_STREAM, 0));

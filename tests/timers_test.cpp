@@ -104,6 +104,31 @@ TEST_CASE("timers: a deadline that never comes is no deadline", "[timers]") {
   timers.stop(timer);
 }
 
+TEST_CASE("timers: without memory one does not start, and the others fire",
+          "[timers]") {
+  struct NoMemory final : sys::Calls {
+    void* allocate(std::size_t) noexcept override { return nullptr; }
+  };
+  Timers timers;
+  NoJob job;
+  std::deque<Timer> all(64);
+  std::size_t started = 0;
+  {
+    REQUIRE(timers.start(all[started++], at(1s), job));
+    NoMemory none;
+    const ScopedCalls guard(none);
+    while (timers.start(all[started], at(1s), job)) ++started;
+    CHECK(started < all.size());
+    CHECK_FALSE(all[started].active());
+  }
+  CHECK(timers.start(all[started], at(2s), job));
+  CHECK(timers.size() == started + 1);
+  timers.fire(at(1s));
+  CHECK(timers.size() == 1);
+  timers.fire(at(2s));
+  CHECK(timers.empty());
+}
+
 TEST_CASE("timers: any mixture of starts, stops and turns agrees with a set",
           "[timers]") {
   std::mt19937 random(7);
