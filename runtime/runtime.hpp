@@ -36,3 +36,6 @@
 #include "signals.hpp"
 #include "loops.hpp"
 #include "program.hpp"
+// the test kit
+#include "layer.hpp"
+#include "faults.hpp"

@@ -170,6 +170,13 @@ void Slots::unwatch(Slot& slot) noexcept {
   slot.watched = 0;
 }
 
+template <class Visit>
+void Slots::each_slot(Visit visit) noexcept {
+  for (auto& chunk : chunks_) {
+    for (std::size_t i = 0; i < kChunk; ++i) visit(chunk[i]);
+  }
+}
+
 std::uint8_t Slots::add_home(Poller& poller) {
   for (std::uint8_t home = 1; home < kHomes; ++home) {
     if (homes_[home] != nullptr) continue;
@@ -183,11 +190,22 @@ std::uint8_t Slots::add_home(Poller& poller) {
 
 void Slots::remove_home(std::uint8_t home) noexcept {
   homes_[home] = nullptr;
-  for (auto& chunk : chunks_) {
-    for (std::size_t i = 0; i < kChunk; ++i) {
-      if (chunk[i].home == home) chunk[i].home = chunk[i].watched = 0;
-    }
-  }
+  each_slot([home](Slot& slot) {
+    if (slot.home == home) slot.home = slot.watched = 0;
+  });
+}
+
+void Slots::announce_anew(int fd) noexcept {
+  each_slot([=, this](Slot& slot) {
+    if (slot.fd != fd || slot.watched == 0) return;
+    const Token token{slot.index, slot.generation};
+    homes_[slot.home]->change(fd, token, slot.watched);
+  });
+}
+
+void Slots::distrust_short_reads() noexcept {
+  each_slot(
+      [](Slot& slot) { slot.traits &= static_cast<std::uint8_t>(~kStream); });
 }
 
 Descriptor adopt(Fd fd) {

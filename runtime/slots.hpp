@@ -136,6 +136,14 @@ class Slots {
   /// error number. Afterwards `ready` may be set again: try once more.
   int watch(Slot& slot, Direction direction) noexcept;
 
+  /// Has the poller tell anew what is ready of a descriptor. For a test kit
+  /// that has refused a call without need: no new edge would follow.
+  void announce_anew(int fd) noexcept;
+
+  /// Takes no short read for the end of what is there any more. For a test
+  /// kit that begins to cut them short.
+  void distrust_short_reads() noexcept;
+
   /// A borrowed or abandoned slot has lost a waiter: frees it after the last.
   void retire(Slot& slot) noexcept;
 
@@ -182,6 +190,8 @@ class Slots {
   static constexpr std::size_t kHomes = 16;
   static constexpr std::uint64_t kNoSlot = ~std::uint64_t{0};
 
+  template <class Visit>
+  void each_slot(Visit visit) noexcept;
   void add_chunk();
   Slot& take();
   void put_back(Slot& slot) noexcept;

@@ -1,0 +1,119 @@
+// layer.cpp - passing on.
+// SPDX-License-Identifier: MIT
+#include "layer.hpp"
+
+#include <utility>
+
+#include "error.hpp"
+
+namespace violet::sys {
+
+Layer::Layer() noexcept : below_(*std::exchange(calls, this)) {}
+
+Layer::~Layer() {
+  if (calls != this) {
+    fatal(
+        "whoever answers system calls goes in the thread in which it came, "
+        "and before whoever came earlier: see sys::Layer");
+  }
+  calls = &below_;
+}
+
+int Layer::socket(int domain, int type, int protocol) noexcept {
+  return below_.socket(domain, type, protocol);
+}
+
+int Layer::socketpair(int domain, int type, int protocol,
+                      int (&fds)[2]) noexcept {
+  return below_.socketpair(domain, type, protocol, fds);
+}
+
+int Layer::bind(int fd, const sockaddr* name, unsigned size) noexcept {
+  return below_.bind(fd, name, size);
+}
+
+int Layer::listen(int fd, int backlog) noexcept {
+  return below_.listen(fd, backlog);
+}
+
+int Layer::accept(int fd, sockaddr* peer, unsigned* size) noexcept {
+  return below_.accept(fd, peer, size);
+}
+
+int Layer::connect(int fd, const sockaddr* name, unsigned size) noexcept {
+  return below_.connect(fd, name, size);
+}
+
+ssize_t Layer::recv(int fd, void* data, std::size_t size, int flags) noexcept {
+  return below_.recv(fd, data, size, flags);
+}
+
+ssize_t Layer::send(int fd, const void* data, std::size_t size,
+                    int flags) noexcept {
+  return below_.send(fd, data, size, flags);
+}
+
+ssize_t Layer::read(int fd, void* data, std::size_t size) noexcept {
+  return below_.read(fd, data, size);
+}
+
+ssize_t Layer::write(int fd, const void* data, std::size_t size) noexcept {
+  return below_.write(fd, data, size);
+}
+
+int Layer::close(int fd) noexcept {
+  return below_.close(fd);
+}
+
+int Layer::shutdown(int fd, int how) noexcept {
+  return below_.shutdown(fd, how);
+}
+
+int Layer::getsockopt(int fd, int level, int name, void* value,
+                      unsigned* size) noexcept {
+  return below_.getsockopt(fd, level, name, value, size);
+}
+
+int Layer::setsockopt(int fd, int level, int name, const void* value,
+                      unsigned size) noexcept {
+  return below_.setsockopt(fd, level, name, value, size);
+}
+
+int Layer::getsockname(int fd, sockaddr* name, unsigned* size) noexcept {
+  return below_.getsockname(fd, name, size);
+}
+
+int Layer::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
+  return below_.getpeername(fd, name, size);
+}
+
+int Layer::get_flags(int fd) noexcept {
+  return below_.get_flags(fd);
+}
+
+int Layer::set_flags(int fd, int flags) noexcept {
+  return below_.set_flags(fd, flags);
+}
+
+int Layer::file_type(int fd) noexcept {
+  return below_.file_type(fd);
+}
+
+int Layer::unlink(const char* path) noexcept {
+  return below_.unlink(path);
+}
+
+int Layer::poll(pollfd* descriptors, unsigned long count,
+                int timeout_ms) noexcept {
+  return below_.poll(descriptors, count, timeout_ms);
+}
+
+void* Layer::allocate(std::size_t size) noexcept {
+  return below_.allocate(size);
+}
+
+bool Layer::shortens() const noexcept {
+  return below_.shortens();
+}
+
+}  // namespace violet::sys

@@ -1,0 +1,60 @@
+// layer.hpp - one who answers system calls over another.
+//
+// The idea: whatever stands in the kernel's place for a test answers some
+// calls and passes on the rest, to the kernel or to another stand-in that was
+// there before. So a test can put faults over a simulated network.
+//
+// Built on: sys.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "sys.hpp"
+
+namespace violet::sys {
+
+/// Answers the system calls of this thread while it lives, by passing them
+/// on to whoever answered before. A test derives from it and overrides the
+/// calls that it wants to answer.
+/// Lifetime: layers of one thread die in the reverse order of their making.
+class Layer : public Calls {
+ public:
+  Layer() noexcept;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+  ~Layer() override;
+
+  int socket(int domain, int type, int protocol) noexcept override;
+  int socketpair(int domain, int type, int protocol,
+                 int (&fds)[2]) noexcept override;
+  int bind(int fd, const sockaddr* name, unsigned size) noexcept override;
+  int listen(int fd, int backlog) noexcept override;
+  int accept(int fd, sockaddr* peer, unsigned* size) noexcept override;
+  int connect(int fd, const sockaddr* name, unsigned size) noexcept override;
+  ssize_t recv(int fd, void* data, std::size_t size,
+               int flags) noexcept override;
+  ssize_t send(int fd, const void* data, std::size_t size,
+               int flags) noexcept override;
+  ssize_t read(int fd, void* data, std::size_t size) noexcept override;
+  ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
+  int close(int fd) noexcept override;
+  int shutdown(int fd, int how) noexcept override;
+  int getsockopt(int fd, int level, int name, void* value,
+                 unsigned* size) noexcept override;
+  int setsockopt(int fd, int level, int name, const void* value,
+                 unsigned size) noexcept override;
+  int getsockname(int fd, sockaddr* name, unsigned* size) noexcept override;
+  int getpeername(int fd, sockaddr* name, unsigned* size) noexcept override;
+  int get_flags(int fd) noexcept override;
+  int set_flags(int fd, int flags) noexcept override;
+  int file_type(int fd) noexcept override;
+  int unlink(const char* path) noexcept override;
+  int poll(pollfd* descriptors, unsigned long count,
+           int timeout_ms) noexcept override;
+  void* allocate(std::size_t size) noexcept override;
+  bool shortens() const noexcept override;
+
+ private:
+  Calls& below_;
+};
+
+}  // namespace violet::sys
