@@ -39,3 +39,4 @@
 // the test kit
 #include "layer.hpp"
 #include "faults.hpp"
+#include "sim_network.hpp"

@@ -10,23 +10,94 @@
 
 #include "../runtime/poller.hpp"
 #include "../runtime/poller_sim.hpp"
+#include "../runtime/sim_network.hpp"
 #include "catch.hpp"
 #include "support.hpp"
 
 using namespace violet;
-using namespace support;
+using support::make_pipe;
+using support::make_socketpair;
+using support::make_tcp_pair;
+using support::open_descriptors;
+using support::Pair;
+using support::pair_of;
+using support::Thread;
 using namespace std::chrono_literals;
 
 namespace {
 
 constexpr std::uint8_t kBoth = kReadable | kWritable;
 
+/// A poller under test, and where its descriptors come from.
+class Tested {
+ public:
+  explicit Tested(std::unique_ptr<Poller> poller)
+      : own_(std::move(poller)), poller_(own_.get()) {}
+  Tested(std::unique_ptr<SimNetwork> network, bool simulates)
+      : network_(std::move(network)),
+        poller_(&network_->poller()),
+        simulates_(simulates) {}
+
+  Poller* operator->() const noexcept { return poller_; }
+  Poller& operator*() const noexcept { return *poller_; }
+
+  /// True if what is made here is simulated, and its channels are streams.
+  bool simulates() const noexcept { return simulates_; }
+
+  /// [0] reads what [1] writes.
+  Pair channel() const { return simulates_ ? network_->pair() : make_pipe(); }
+  Pair tcp_pair() const {
+    return simulates_ ? network_->pair() : make_tcp_pair();
+  }
+  Pair unix_pair() const {
+    if (!simulates_) return make_socketpair();
+    int fds[2];
+    REQUIRE(sys::calls->socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    return pair_of(fds);
+  }
+
+ private:
+  std::unique_ptr<Poller> own_;
+  std::unique_ptr<SimNetwork> network_;
+  Poller* poller_;
+  bool simulates_ = false;
+};
+
 /// Runs the test that asks for it once with each poller.
-std::unique_ptr<Poller> each_poller() {
-  const bool simulated = GENERATE(false, true);
-  UNSCOPED_INFO((simulated ? "poller: sim" : "poller: the system's"));
-  if (simulated) return std::make_unique<SimPoller>();
-  return make_poller();
+Tested each_poller() {
+  const int kind = GENERATE(0, 1, 2, 3);
+  const char* const names[] = {"the system's", "sim", "sim network",
+                               "sim network, of simulated sockets"};
+  UNSCOPED_INFO("poller: " << names[kind]);
+  if (kind == 0) return Tested(make_poller());
+  if (kind == 1) return Tested(std::make_unique<SimPoller>());
+  return Tested(std::make_unique<SimNetwork>(), kind == 3);
+}
+
+// As in support.hpp, but through the seam, where simulated sockets are.
+
+bool put(int fd, std::string_view text) {
+  return sys::calls->write(fd, text.data(), text.size()) ==
+         static_cast<ssize_t>(text.size());
+}
+
+std::string get(int fd) {
+  char buffer[4096];
+  const ssize_t count = sys::calls->read(fd, buffer, sizeof buffer);
+  return count <= 0 ? std::string()
+                    : std::string(buffer, static_cast<std::size_t>(count));
+}
+
+void fill(int fd) {
+  const std::string block(4096, 'f');
+  for (std::size_t size = block.size(); size > 0; size /= 2) {
+    while (sys::calls->write(fd, block.data(), size) > 0) continue;
+  }
+}
+
+bool arrives(int fd, short events) {
+  pollfd descriptor{fd, events, 0};
+  return sys::calls->poll(&descriptor, 1, 10'000) == 1;
 }
 
 /// What the next wait says of `token`; it waits for real if need be.
@@ -70,7 +141,7 @@ Pair make_udp_pair() {
 TEST_CASE("conformance: what is ready already is announced on add",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   put(pipe[1].get(), "x");
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   CHECK(bits_of(*poller, 1) == kReadable);
@@ -80,14 +151,16 @@ TEST_CASE("conformance: what is ready already is announced on add",
 
 TEST_CASE("conformance: what is not ready is not announced", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
-  REQUIRE(poller->add(pipe[0].get(), {1, 1}, kBoth) == 0);
+  Pair pipe = poller.channel();
+  std::uint8_t bits = kReadable;
+  if (!poller.simulates()) bits = kBoth;  // a pipe's end reads only
+  REQUIRE(poller->add(pipe[0].get(), {1, 1}, bits) == 0);
   CHECK(is_silent(*poller));
 }
 
 TEST_CASE("conformance: an edge is announced once", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   put(pipe[1].get(), "x");
   CHECK(bits_of(*poller, 1) == kReadable);
@@ -101,7 +174,7 @@ TEST_CASE("conformance: an edge is announced once", "[conformance]") {
 TEST_CASE("conformance: more bytes are a new edge though old ones wait",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pair = make_socketpair();
+  Pair pair = poller.unix_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   put(pair[1].get(), "x");
   CHECK(bits_of(*poller, 1) == kReadable);
@@ -111,7 +184,7 @@ TEST_CASE("conformance: more bytes are a new edge though old ones wait",
 
 TEST_CASE("conformance: room after a full buffer is an edge", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   fill(pipe[1].get());
   REQUIRE(poller->add(pipe[1].get(), {1, 1}, kBoth) == 0);
   CHECK(is_silent(*poller));
@@ -122,7 +195,7 @@ TEST_CASE("conformance: room after a full buffer is an edge", "[conformance]") {
 TEST_CASE("conformance: a change announces anew what is ready",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pair = make_socketpair();
+  Pair pair = poller.unix_pair();
   put(pair[1].get(), "x");
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   CHECK(bits_of(*poller, 1) == kReadable);
@@ -135,7 +208,7 @@ TEST_CASE("conformance: a change announces anew what is ready",
 TEST_CASE("conformance: a change may rename the registration",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   put(pipe[1].get(), "x");
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   REQUIRE(poller->change(pipe[0].get(), {9, 4}, kReadable) == 0);
@@ -147,7 +220,7 @@ TEST_CASE("conformance: a change may rename the registration",
 
 TEST_CASE("conformance: a token comes back as it was given", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   put(pipe[1].get(), "x");
   const Token token =
       GENERATE(Token{0, 0}, Token{0, 1}, Token{7, 0xffff'fffe},
@@ -162,7 +235,7 @@ TEST_CASE("conformance: a token comes back as it was given", "[conformance]") {
 TEST_CASE("conformance: a removed descriptor is silent and can be added again",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   poller->remove(pipe[0].get());
   put(pipe[1].get(), "x");
@@ -173,7 +246,7 @@ TEST_CASE("conformance: a removed descriptor is silent and can be added again",
 
 TEST_CASE("conformance: closing a descriptor forgets it", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   put(pipe[1].get(), "x");
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   pipe[0].reset();
@@ -183,7 +256,7 @@ TEST_CASE("conformance: closing a descriptor forgets it", "[conformance]") {
 TEST_CASE("conformance: a second add is refused, a change takes the token",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   REQUIRE(poller->add(pipe[0].get(), {2, 1}, kReadable) == EEXIST);
   REQUIRE(poller->change(pipe[0].get(), {2, 1}, kReadable) == 0);
@@ -198,7 +271,7 @@ TEST_CASE("conformance: a hundred ready descriptors all arrive",
   const auto poller = each_poller();
   std::vector<Pair> pipes;
   for (std::uint32_t i = 0; i < 100; ++i) {
-    pipes.push_back(make_pipe());
+    pipes.push_back(poller.channel());
     REQUIRE(poller->add(pipes.back()[0].get(), {i, i + 1}, kReadable) == 0);
   }
   for (const Pair& pipe : pipes) put(pipe[1].get(), "x");
@@ -240,17 +313,17 @@ TEST_CASE("conformance: a peer that stops sending ends reading, not writing",
           "[conformance]") {
   const auto poller = each_poller();
   const bool tcp = GENERATE(false, true);
-  Pair pair = tcp ? make_tcp_pair() : make_socketpair();
+  Pair pair = tcp ? poller.tcp_pair() : poller.unix_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   CHECK(is_silent(*poller));
-  ::shutdown(pair[1].get(), SHUT_WR);
+  sys::calls->shutdown(pair[1].get(), SHUT_WR);
   CHECK(bits_of(*poller, 1) == (kReadable | kEnded));
 }
 
 TEST_CASE("conformance: a peer that closes ends both directions",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pair = make_socketpair();
+  Pair pair = poller.unix_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   pair[1].reset();
   CHECK(bits_of(*poller, 1) == (kReadable | kWritable | kEnded));
@@ -268,7 +341,7 @@ TEST_CASE("conformance: the last writer's close ends a pipe", "[conformance]") {
 TEST_CASE("conformance: the last reader's close ends a full pipe's writer",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   fill(pipe[1].get());
   REQUIRE(poller->add(pipe[1].get(), {1, 1}, kBoth) == 0);
   CHECK(is_silent(*poller));
@@ -278,11 +351,12 @@ TEST_CASE("conformance: the last reader's close ends a full pipe's writer",
 
 TEST_CASE("conformance: a reset ends both directions", "[conformance]") {
   const auto poller = each_poller();
-  Pair pair = make_tcp_pair();
+  Pair pair = poller.tcp_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   CHECK(is_silent(*poller));
   const linger at_once{1, 0};
-  ::setsockopt(pair[1].get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  sys::calls->setsockopt(pair[1].get(), SOL_SOCKET, SO_LINGER, &at_once,
+                         sizeof at_once);
   pair[1].reset();
   CHECK((bits_of(*poller, 1) & (kReadable | kWritable | kEnded)) ==
         (kReadable | kWritable | kEnded));
@@ -301,11 +375,11 @@ TEST_CASE("conformance: data and the end come in one edge, both told",
           "[conformance]") {
   const auto poller = each_poller();
   const bool tcp = GENERATE(false, true);
-  Pair pair = tcp ? make_tcp_pair() : make_socketpair();
+  Pair pair = tcp ? poller.tcp_pair() : poller.unix_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   CHECK(is_silent(*poller));
   put(pair[1].get(), "last");
-  ::shutdown(pair[1].get(), SHUT_WR);
+  sys::calls->shutdown(pair[1].get(), SHUT_WR);
   REQUIRE(arrives(pair[0].get(), POLLRDHUP));
   CHECK(bits_of(*poller, 1) == (kReadable | kEnded));
   CHECK(is_silent(*poller));
@@ -333,12 +407,12 @@ TEST_CASE("conformance: sockets watched for reading are silent as they send",
           "[conformance]") {
   const auto poller = each_poller();
   const int kind = GENERATE(0, 1, 2);
-  Pair pair = kind == 0   ? make_socketpair()
+  Pair pair = kind == 0   ? poller.unix_pair()
               : kind == 1 ? make_socketpair(SOCK_DGRAM)
                           : make_udp_pair();
   REQUIRE(poller->add(pair[0].get(), {1, 1}, kReadable) == 0);
   for (int i = 0; i < 3; ++i) {
-    REQUIRE(::send(pair[0].get(), "x", 1, 0) == 1);
+    REQUIRE(sys::calls->send(pair[0].get(), "x", 1, 0) == 1);
     REQUIRE(arrives(pair[1].get(), POLLIN));
     CHECK(get(pair[1].get()) == "x");
     CHECK(is_silent(*poller));
@@ -379,7 +453,7 @@ TEST_CASE("conformance: a deadline is never early while others may wake it",
 TEST_CASE("conformance: a deadline is never early with descriptors watched",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   for (const Duration length :
        std::initializer_list<Duration>{1us, 500us, 2'500us}) {
@@ -391,7 +465,7 @@ TEST_CASE("conformance: a deadline is never early with descriptors watched",
 
 TEST_CASE("conformance: a deadline in the past only looks", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   const TimePoint past = poller->now();
   CHECK(poller->wait(TimePoint::min(), false).empty());
@@ -404,7 +478,7 @@ TEST_CASE("conformance: a deadline in the past only looks", "[conformance]") {
 TEST_CASE("conformance: readiness ends a wait long before its deadline",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   put(pipe[1].get(), "x");
   const TimePoint deadline = poller->now() + 1h;
@@ -415,7 +489,7 @@ TEST_CASE("conformance: readiness ends a wait long before its deadline",
 TEST_CASE("conformance: a wait without end ends with readiness",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   put(pipe[1].get(), "x");
   CHECK(poller->wait(kNever, false).size() == 1);
@@ -424,7 +498,7 @@ TEST_CASE("conformance: a wait without end ends with readiness",
 TEST_CASE("conformance: a deadline in the farthest future is no error",
           "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   put(pipe[1].get(), "x");
   CHECK(poller->wait(kNever - 1ns, true).size() == 1);
@@ -484,7 +558,7 @@ TEST_CASE("conformance: wake() leaves errno alone", "[conformance]") {
 
 TEST_CASE("conformance: a wake-up loses no readiness", "[conformance]") {
   const auto poller = each_poller();
-  Pair pipe = make_pipe();
+  Pair pipe = poller.channel();
   REQUIRE(poller->add(pipe[0].get(), {1, 1}, kReadable) == 0);
   put(pipe[1].get(), "x");
   poller->wake();
