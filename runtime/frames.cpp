@@ -27,7 +27,7 @@ thread_local PoolKeeper keeper;
 
 void* FramePool::take_fresh(std::size_t size_class) {
   const std::size_t bytes = size_class * kStepBytes;
-  const bool pooled = pools_ && size_class < kClasses;
+  const bool pooled = kPooled && size_class < kClasses && !singly_;
   void* memory = pooled ? carve(bytes) : sys::calls->allocate(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   ++made_;
@@ -59,7 +59,7 @@ bool FramePool::add_chunk() {
 
 void FramePool::give_back_fresh(void* memory) noexcept {
   std::free(memory);
-  if (--made_ == 0 && pooling_) pools_ = kPooled;
+  if (--made_ == 0) singly_ = wanted_singly_;
 }
 
 std::size_t FramePool::live() const noexcept {
@@ -87,14 +87,13 @@ void FramePool::release() noexcept {
 bool FramePool::stop_pooling() noexcept {
   release();
   if (made_ != 0) return false;
-  pooling_ = false;
-  pools_ = false;
+  singly_ = wanted_singly_ = true;
   return true;
 }
 
 void FramePool::resume_pooling() noexcept {
-  pooling_ = true;
-  if (made_ == 0) pools_ = kPooled;
+  wanted_singly_ = false;
+  if (made_ == 0) singly_ = false;
 }
 
 }  // namespace violet

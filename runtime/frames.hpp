@@ -61,7 +61,7 @@ class FramePool {
   /// Throws: std::bad_alloc.
   void* take(std::size_t bytes) {
     const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
-    if (pools_ && size_class < kClasses) {
+    if (kPooled && size_class < kClasses) {
       if (Free* block = free_[size_class]) {
         free_[size_class] = block->next;
         return block;
@@ -73,7 +73,9 @@ class FramePool {
   /// Takes back what take(bytes) gave, on the same thread.
   void give_back(void* memory, std::size_t bytes) noexcept {
     const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
-    if (!pools_ || size_class >= kClasses) return give_back_fresh(memory);
+    if (!kPooled || size_class >= kClasses || singly_) {
+      return give_back_fresh(memory);
+    }
     free_[size_class] = ::new (memory) Free{free_[size_class]};
   }
 
@@ -91,7 +93,7 @@ class FramePool {
 
   /// Pools again, from the moment when no block is in use.
   void resume_pooling() noexcept;
-  bool pooling() const noexcept { return pooling_; }
+  bool pooling() const noexcept { return !wanted_singly_; }
 
  private:
   struct Free {
@@ -103,10 +105,11 @@ class FramePool {
   bool add_chunk();
   void give_back_fresh(void* memory) noexcept;
 
-  // Whether blocks are pooled, which changes only while made_ is 0; and
-  // whether they are to be.
-  bool pools_ = kPooled;
-  bool pooling_ = true;
+  // Each block comes and goes by itself, so that the lists stay empty, and no
+  // take() needs to ask. Changes only while made_ is 0; wanted_singly_ says
+  // what it is to be then.
+  bool singly_ = false;
+  bool wanted_singly_ = false;
 
   Free* free_[kClasses] = {};
   std::size_t made_ = 0;  // blocks carved or allocated, and not freed since
