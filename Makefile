@@ -123,9 +123,9 @@ $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
-# What runs seldom is compiled for size.
+# What runs at most once for each client is compiled for size.
 SELDOM = $(foreach o,dump error loops program signals,runtime/$o.o) \
-         net/address.o net/socket.o
+         $(foreach o,address socket listener server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
 
 $B/bench/obj/%.o: %.cpp $B/flags | $(FRONT)

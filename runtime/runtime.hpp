@@ -36,7 +36,3 @@
 #include "signals.hpp"
 #include "loops.hpp"
 #include "program.hpp"
-// the test kit
-#include "layer.hpp"
-#include "faults.hpp"
-#include "sim_network.hpp"

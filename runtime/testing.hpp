@@ -39,8 +39,10 @@
 #include <utility>
 #include <vector>
 
+#include "faults.hpp"
 #include "poller_sim.hpp"
 #include "scheduler.hpp"
+#include "sim_network.hpp"
 
 namespace violet::testing {
 

@@ -223,7 +223,7 @@ TEST_CASE("sim network: an hour of retries passes at once", "[sim_network]") {
     Loop::current().stop();
     co_await join(serving);
   };
-  // The 60th try sets off after 59 pauses and as many refusals.
+  // Sixty refusals and pauses; then connecting, the request and the answer.
   CHECK(simulate(body) == 60 * (1min + 50ms) + 150ms);
   CHECK(tries == 61);
   CHECK(Clock::now() - start < 1s);  // some milliseconds, in truth
@@ -638,7 +638,7 @@ TEST_CASE("sim network: a pair is connected from the start", "[sim_network]") {
     const Connection far(std::move(b));
     CHECK(near.peer() == far.local());
     CHECK(far.peer() == near.local());
-    const std::string answer = [] { return std::string("hello"); }();
+    const std::string answer = "hello";
     co_await far.sendall(answer);
     const std::string got = co_await receive(near, 5);
     CHECK(got == answer);
