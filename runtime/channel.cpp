@@ -60,9 +60,11 @@ void ChannelCore::leave_senders(ChannelEvent& sender) noexcept {
 
 bool ChannelCore::enter_receivers(ChannelEvent& receiver) noexcept {
   if (may_take()) return true;
-  if (closed() && available() == 0) {
-    receiver.set(state_);
-    return true;
+  if (closed()) [[unlikely]] {
+    if (available() == 0) {
+      receiver.set(state_);
+      return true;
+    }
   }
   receiver.set(Passage::kInLine);
   receivers_.push_back(receiver);
