@@ -40,9 +40,11 @@ template <class T>
 using Kept = std::conditional_t<std::is_void_v<T>, std::monostate,
                                 std::remove_cvref_t<T>>;
 
-/// The value of a job that has returned.
+/// The value of a job that has ended without an error.
+/// Throws: Killed if a kill ended it.
 template <class T>
 Kept<T> taken(const Job<T>& job) {
+  if (job.killed()) throw Killed("one of several tasks was killed");
   if constexpr (std::is_void_v<T>) {
     return {};
   } else {

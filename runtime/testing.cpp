@@ -180,7 +180,9 @@ class Recorder : public Director {
     return kill.when == when && kill.step <= step && !victim;
   }
 
-  void strike(JobBlock& job) noexcept {
+  // A part cannot be killed alone: nobody has a handle to it.
+  void strike(JobBlock& chosen) noexcept {
+    JobBlock& job = chosen.whole();
     if (!kill.may_hit(job.id())) return;
     victim = position_of(job);
     kill.step = trace.steps.size();

@@ -163,26 +163,31 @@ TEST_CASE("kill everywhere: a group that outlives its owner on the heap",
 }
 
 TEST_CASE("kill everywhere: a child that fails", "[kill]") {
-  survives<Books>(
-      6,
-      [](Books& books) -> Task<> {
-        const auto fails = [&]() -> Task<> {
-          const Counted here(books);
-          co_await violet::sleep(2ms);
-          throw std::logic_error("on purpose");
-        };
-        TaskGroup group;
-        group.spawn(nap, std::ref(books), 1ms);
-        group.spawn(fails);
-        group.spawn(nap, std::ref(books), 3ms);
-        try {
-          co_await group.join();
-        } catch (const std::logic_error&) {
-          ++books.done;
-        }
-        require(group.empty(), "a sibling has survived");
-      },
-      all_gone);
+  const auto scenario = [] {
+    survives<Books>(
+        6,
+        [](Books& books) -> Task<> {
+          const auto fails = [&]() -> Task<> {
+            const Counted here(books);
+            co_await violet::sleep(2ms);
+            throw std::logic_error("on purpose");
+          };
+          TaskGroup group;
+          group.spawn(nap, std::ref(books), 1ms);
+          group.spawn(fails);
+          group.spawn(nap, std::ref(books), 3ms);
+          try {
+            co_await group.join();
+          } catch (const std::logic_error&) {
+            ++books.done;
+          }
+          require(group.empty(), "a sibling has survived");
+        },
+        all_gone);
+  };
+  // The failure of a group whose owner was killed goes there.
+  const std::string errors = errors_of(scenario);
+  CHECK(contains(errors, "failed, nobody asked"));
 }
 
 TEST_CASE("kill everywhere: start", "[kill]") {
@@ -208,13 +213,28 @@ TEST_CASE("kill everywhere: start", "[kill]") {
 
 TEST_CASE("kill everywhere: all, any, map_limited, Completed", "[kill]") {
   survives<Books>(
-      20,
+      30,
       [](Books& books) -> Task<> {
+        const auto numbered = [&](int number) { return value(books, number); };
         try {
           const auto [one, two] =
               co_await all(value(books, 1), value(books, 2));
           require(one == 1 && two == 2, "all() mixes values up");
-        } catch (const Killed&) {
+          const auto first = co_await any(value(books, 3), nap(books, 9ms));
+          require(first.index() == 0 && std::get<0>(first) == 3,
+                  "any() tells another");
+          require(books.alive == 0, "any() has left a loser");
+          const std::vector<int> numbers{1, 2, 3};
+          const auto mapped = co_await map_limited(2, numbers, numbered);
+          require(mapped == numbers, "map_limited() mixes values up");
+          std::vector<Task<int>> tasks;
+          for (const int number : numbers) tasks.push_back(numbered(number));
+          Completed<int> completed(std::move(tasks));
+          while (const auto result = co_await completed.next()) {
+            require(result->value == static_cast<int>(result->index) + 1,
+                    "Completed mixes values up");
+          }
+        } catch (const Killed&) {  // one of them was
         }
       },
       all_gone);
@@ -605,7 +625,7 @@ TEST_CASE("kill everywhere: a oneshot", "[kill]") {
       4,
       [](Books& books) -> Task<> {
         Oneshot<int> shot;
-        const auto setter = shot.setter();
+        std::optional setter(shot.setter());
         const auto sets = [](auto set) -> Task<> {
           co_await violet::sleep(1ms);
           set(7);
@@ -619,10 +639,8 @@ TEST_CASE("kill everywhere: a oneshot", "[kill]") {
           }
         };
         TaskGroup group;
-        group.spawn(sets, setter);
-        {
-          const auto last = std::move(setter);
-        }
+        group.spawn(sets, *setter);
+        setter.reset();
         group.spawn(gets);
         co_await group.join();
       },

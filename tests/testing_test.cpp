@@ -351,15 +351,15 @@ TEST_CASE("play: descriptors with news are no hang", "[testing]") {
   CHECK(play(body, Seed(5)) == "abcdefghijklmnopqrst");
 }
 
-TEST_CASE("play: jobs that join each other fail at once, with the cycle",
+TEST_CASE("play: jobs that wait for each other fail at once, with the cycle",
           "[testing]") {
   const auto body = []() -> Task<> {
     Job<> other;
-    const auto joins = [&]() -> Task<> { co_await join(other); };
-    Job<> first = spawn(joins);
-    const auto back = [&]() -> Task<> { co_await join(first); };
+    const auto waits = [&]() -> Task<> { co_await wait(other); };
+    Job<> first = spawn(waits);
+    const auto back = [&]() -> Task<> { co_await wait(first); };
     other = spawn(back);
-    co_await join(first);
+    co_await wait(first);
   };
   for (const std::uint64_t seed : {0u, 1u}) {
     const std::string text = thrown<Deadlock>([&] { play(body, Seed(seed)); });
