@@ -269,7 +269,8 @@ TEST_CASE("kill everywhere: a kill of an ancestor from a destructor",
           co_await group.join();
           co_await violet::sleep(1ms);
         };
-        state.owner = spawn(owner);
+        TaskGroup group;
+        state.owner = group.spawn(owner);
         co_await wait(state.owner);
         require(state.alive == 0, "a killed job has left a frame");
         state.owner = Job<>();
@@ -340,7 +341,8 @@ TEST_CASE("kill everywhere: what a shield holds runs to its end", "[kill]") {
           co_await shield(inside());
           co_await violet::sleep(1ms);
         };
-        const Job<> job = spawn(body);
+        TaskGroup group;
+        const Job<> job = group.spawn(body);
         co_await violet::sleep(1ms);
         co_await kill(job);
       },
@@ -371,8 +373,9 @@ TEST_CASE("kill everywhere: finally at each of its moments", "[kill]") {
           co_await finally(inside(), cleanup);
           co_await violet::sleep(1ms);
         };
-        const Job<> first = spawn(body);
-        const Job<> second = spawn(body);
+        TaskGroup group;
+        const Job<> first = group.spawn(body);
+        const Job<> second = group.spawn(body);
         co_await violet::sleep(1ms);
         co_await kill(first);
         co_await wait(second);
