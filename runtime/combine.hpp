@@ -235,13 +235,11 @@ class AnyEvent final : public Event {
   AnyEvent(AnyEvent&& other) noexcept
       : Event(std::move(other)), events_(std::move(other.events_)) {}
 
+  // What stands in line may be granted something by one that comes after it,
+  // and this job cannot be woken yet: so the first time all are asked twice.
   bool attempt() noexcept override {
-    done_ = 0;
-    const bool stopped = std::apply(
-        [this](E&... event) { return (try_one(event) || ...); }, events_);
-    const bool done = stopped && job()->step != Step::kReady;
-    if (done) undo_but(done_);
-    return done;
+    const bool twice = !std::exchange(asked_, true);
+    return try_all() || (twice && may_try() && try_all());
   }
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
@@ -260,17 +258,36 @@ class AnyEvent final : public Event {
     out.job = nullptr;
   }
 
+  // The others are undone only now: what the first takes, one of them may
+  // have brought.
   Result result() {
+    const Undone others(*this);
     return internal::pick<Result>(done_, events_,
                                   [](auto& event) { return event.result(); });
   }
 
  private:
+  struct Undone {
+    explicit Undone(AnyEvent& all) noexcept : all_(all) {}
+    Undone(const Undone&) = delete;
+    ~Undone() { all_.undo_but(all_.done_); }
+    AnyEvent& all_;
+  };
+
   // One that lets others go first has put the job into the ready queue: the
   // rest waits for that turn.
+  bool may_try() noexcept { return job()->step != Step::kReady; }
+
+  bool try_all() noexcept {
+    done_ = 0;
+    const bool stopped = std::apply(
+        [this](E&... event) { return (try_one(event) || ...); }, events_);
+    return stopped && may_try();
+  }
+
   template <class One>
   bool try_one(One& event) noexcept {
-    if (attempt_part(event) || job()->step == Step::kReady) return true;
+    if (attempt_part(event) || !may_try()) return true;
     ++done_;
     return false;
   }
@@ -286,6 +303,7 @@ class AnyEvent final : public Event {
 
   std::tuple<E...> events_;
   std::size_t done_ = 0;  // which one has completed
+  bool asked_ = false;
 };
 
 /// Waits until one of several events completes. They are tried in order, and

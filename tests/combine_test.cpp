@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../net/listener.hpp"
+#include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
 #include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
@@ -355,6 +356,33 @@ TEST_CASE("any: of events, it describes them all", "[combine]") {
     co_await violet::sleep(1s);
     CHECK(contains(Loop::current().dump(), "any of gate, sleep, 8.0 s left"));
     job.kill();
+  });
+}
+
+TEST_CASE("any: of events, one that another serves completes", "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> meeting(0);
+    const auto own = co_await any(meeting.recv(), meeting.send(7));
+    REQUIRE(own.index() == 0);
+    CHECK(std::get<0>(own) == std::optional<int>(7));
+    CHECK(meeting.size() == 0);
+    CHECK_FALSE(meeting.try_recv().has_value());
+  });
+}
+
+TEST_CASE("any: of a send and a receive, only one is carried out",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> out(1);
+    Channel<int> in(1);
+    CHECK(in.try_send(1));
+    CHECK(out.try_send(9));
+    const auto received = co_await any(out.send(2), in.recv());
+    CHECK(received.index() == 1);
+    CHECK(out.drain() == std::vector<int>{9});
+    const auto sent = co_await any(out.send(3), in.recv());
+    CHECK(sent.index() == 0);
+    CHECK(out.drain() == std::vector<int>{3});
   });
 }
 
