@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: MIT
 #include "listener.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstddef>
 
 namespace violet {
 
@@ -121,6 +124,21 @@ Connection AcceptEvent::result() {
 
 Listener::Listener(Fd socket) : address_(local_address(socket.get())) {
   descriptor_ = Descriptor(Slots::here().open(std::move(socket), 0, kReadable));
+}
+
+// Of a listening socket, Linux tells the length of the queue where it tells of
+// others what has not been acknowledged.
+std::size_t Listener::backlog() const noexcept {
+#ifdef __linux__
+  tcp_info info{};
+  unsigned size = sizeof info;
+  constexpr std::size_t kEnd =
+      offsetof(tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+  const int failed = sys::calls->getsockopt(descriptor_.fd(), IPPROTO_TCP,
+                                            TCP_INFO, &info, &size);
+  if (failed == 0 && size >= kEnd) return info.tcpi_unacked;
+#endif
+  return SOMAXCONN;
 }
 
 }  // namespace violet

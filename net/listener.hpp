@@ -79,6 +79,10 @@ class Listener {
   /// Where it listens; a port of 0 has become a real one.
   const Address& address() const noexcept { return address_; }
 
+  /// Clients that are connected and wait to be accepted; where the system
+  /// does not tell, as many as there can be.
+  std::size_t backlog() const noexcept;
+
   /// Stops listening. Clients in the backlog are reset; a job that accepts
   /// gets bad_file_descriptor.
   void close() noexcept { descriptor_.close(); }

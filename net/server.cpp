@@ -140,15 +140,18 @@ bool Handlers::somebody_waits() const noexcept {
 void Handlers::begin_to_stop() noexcept {
   if (stopping()) return;
   stopped_at_ = loop().now();
+  backlog_ = listener_.backlog();
   // Who came since the last turn has not been announced yet.
   if (Slot* slot = listener_.descriptor().slot()) slot->ready |= kReadable;
   end_idle();
 }
 
-/// True when a stop has taken so long that even the backlog is left alone: a
-/// crowd that keeps coming must not keep a server from stopping.
+/// True once all who stood in the backlog at the stop are accepted: a crowd
+/// that keeps coming must not keep a server from stopping. If that takes too
+/// long, the rest is left alone.
 bool Handlers::closed() const noexcept {
   if (!stopping()) return false;
+  if (backlog_ == 0) return true;
   return loop().now() - stopped_at_ > std::max(options_.grace, kBacklogTime);
 }
 
@@ -172,6 +175,7 @@ bool Handlers::NextEvent::attempt() noexcept {
     if (!done || accept_.error() != 0) handlers_.give_room_back();
     if (done) {
       loop.timers().stop(grace_);
+      if (handlers_.stopping()) --handlers_.backlog_;
       return true;
     }
   } else {

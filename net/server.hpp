@@ -168,7 +168,8 @@ class Handlers final : public Group {
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
   std::size_t clients_ = 0;  // places taken; handlers may spawn more jobs
   TimePoint stopped_at_ = kNever;
-  WaitQueue drained_;  // woken when the last job has left
+  std::size_t backlog_ = 0;  // clients still to accept, of those at the stop
+  WaitQueue drained_;        // woken when the last job has left
   ServerSummary summary_;
 };
 

@@ -322,7 +322,7 @@ void Loop::run_to_end(JobBlock& root) {
   const std::string deadlock = drive(root);
   own_.root = nullptr;
   forced_ = false;
-  const std::unique_ptr<std::string> cancelled = std::move(cancelled_);
+  const char* cancelled = std::exchange(cancelled_, nullptr);
   if (const std::exception_ptr error = root.see_error()) own_.note(root, error);
   const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
   if (!deadlock.empty()) {
@@ -330,7 +330,7 @@ void Loop::run_to_end(JobBlock& root) {
     throw Deadlock(deadlock);
   }
   if (failure) std::rethrow_exception(failure);
-  if (cancelled) throw Killed(concat({"the run was cancelled: ", *cancelled}));
+  if (cancelled) throw Killed(concat({"the run was cancelled: ", cancelled}));
   if (!root.killed()) return;
   const Ending* ending = root.ending();
   throw Killed(concat(
@@ -356,7 +356,7 @@ std::string Loop::drive(const JobBlock& root) {
 /// Kills every job; waits a while for shields and cleanups.
 void Loop::close_down() noexcept {
   const TimePoint limit = after(now(), kCloseDownLimit);
-  const std::string reason = cancelled_ ? *cancelled_ : "the run ends";
+  const char* reason = cancelled_ != nullptr ? cancelled_ : "the run ends";
   while (!own_.kill_all(reason, {}, forced_ || now() >= limit)) turn(limit);
 }
 
@@ -397,9 +397,9 @@ void Loop::stop() noexcept {
   wake_all(stop_waiters_);
 }
 
-void Loop::cancel(std::string_view reason, bool force) noexcept {
+void Loop::cancel(const char* reason, bool force) noexcept {
   forced_ = forced_ || force;
-  if (!cancelled_) cancelled_ = std::make_unique<std::string>(reason);
+  if (cancelled_ == nullptr) cancelled_ = reason;
 }
 
 // --------------------------------------------------------- the life of a job

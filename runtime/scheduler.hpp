@@ -159,7 +159,8 @@ class Loop {
 
   /// Has the present or next run() kill every job and throw Killed with this
   /// reason. `force`: also those with a shield, and at once.
-  void cancel(std::string_view reason, bool force = false) noexcept;
+  /// Lifetime: `reason` is a literal.
+  void cancel(const char* reason, bool force = false) noexcept;
 
   /// Every job with its state, its stack of awaits and what it waits for.
   std::string dump() const;
@@ -324,8 +325,8 @@ class Loop {
   List<Group, Group> groups_;
   OwnGroup own_;
   std::uint32_t last_id_ = 0;
-  std::unique_ptr<std::string> cancelled_;  // why everything is to end
-  bool forced_ = false;                     // even what has a shield
+  const char* cancelled_ = nullptr;  // why everything is to end; null: not
+  bool forced_ = false;              // even what has a shield
 
   // The outside.
   std::shared_ptr<Mailbox> mailbox_;

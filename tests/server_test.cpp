@@ -674,6 +674,35 @@ TEST_CASE("server: a stop accepts what the backlog holds", "[server]") {
   CHECK(served.summary.cut == 0);
 }
 
+TEST_CASE("server: a steady crowd does not keep a server from stopping",
+          "[server]") {
+  const MaybeShortIo io;
+  Served served;
+  std::size_t came = 0;
+  std::size_t came_until_stop = 0;
+  served.run(echo, [&](Served& s) -> Task<> {
+    while (!s.server.ended() && came < 4000) {
+      // More than it can accept in one turn, so that somebody always waits.
+      for (int i = 0; i < 40; ++i) {
+        try {
+          const Fd client = dial(s.address);
+          ++came;
+        } catch (const std::system_error&) {  // nobody listens any more
+        }
+      }
+      if (came_until_stop == 0 && came >= 200) {
+        came_until_stop = came;
+        Loop::current().stop();
+      }
+      co_await yield_now();
+    }
+    co_await wait(s.server);
+  });
+  CHECK(came_until_stop == 200);
+  CHECK(served.summary.served <= came_until_stop);
+  CHECK(came < 4000);
+}
+
 TEST_CASE("server: a request in the backlog is answered before a stop",
           "[server]") {
   const MaybeShortIo io;
