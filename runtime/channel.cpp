@@ -43,10 +43,15 @@ bool ChannelCore::enter_senders(ChannelEvent& sender) noexcept {
   return false;
 }
 
+// A job that is not parked takes its own item, by an event beside this one.
 void ChannelCore::accept(ChannelEvent& sender) noexcept {
   senders_.remove(sender);
   --offered_;
   dismiss(sender, Passage::kAccepted);
+  const Stack& job = *sender.job();
+  if (job.step == Step::kReady && job.event != &sender) {
+    job.event->decide(sender);
+  }
 }
 
 /// Whoever was granted the item that goes with this sender gets the next.

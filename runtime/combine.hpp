@@ -238,8 +238,17 @@ class AnyEvent final : public Event {
   // What stands in line may be granted something by one that comes after it,
   // and this job cannot be woken yet: so the first time all are asked twice.
   bool attempt() noexcept override {
+    if (decided_) return true;
     const bool twice = !std::exchange(asked_, true);
     return try_all() || (twice && may_try() && try_all());
+  }
+
+  // An item that was taken from a waiting send is sent: nothing else may be
+  // carried out any more.
+  void decide(const Event& part) noexcept override {
+    done_ = index_of(part);
+    decided_ = true;
+    undo_but(done_);
   }
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
@@ -292,6 +301,26 @@ class AnyEvent final : public Event {
     return false;
   }
 
+  /// The one that `part` is, or is a part of.
+  std::size_t index_of(const Event& part) noexcept {
+    std::size_t index = 0;
+    std::size_t found = 0;
+    std::apply(
+        [&](E&... event) {
+          ((holds(event, part) ? found = index++ : index++), ...);
+        },
+        events_);
+    return found;
+  }
+  template <class One>
+  static bool holds(One& event, const Event& part) noexcept {
+    const auto* begin = reinterpret_cast<const char*>(&event);
+    const auto* inner = reinterpret_cast<const char*>(&part);
+    if (inner < begin || inner >= begin + sizeof event) return false;
+    if (&part != &event) event.decide(part);
+    return true;
+  }
+
   void undo_but(std::size_t kept) noexcept {
     std::size_t index = 0;
     std::apply(
@@ -304,6 +333,7 @@ class AnyEvent final : public Event {
   std::tuple<E...> events_;
   std::size_t done_ = 0;  // which one has completed
   bool asked_ = false;
+  bool decided_ = false;  // somebody else has completed it
 };
 
 /// Waits until one of several events completes. They are tried in order, and

@@ -57,6 +57,10 @@ class Event {
   /// The one job whose end would complete this; null if it is not so.
   virtual const Stack* awaited() const noexcept { return nullptr; }
 
+  /// Somebody else has completed `part`, a part of this, and it cannot be
+  /// taken back: it decides what this completes with.
+  virtual void decide(const Event&) noexcept {}
+
   /// The job that awaits this; null when nobody does.
   Stack* job() const noexcept { return job_; }
 

@@ -29,6 +29,8 @@ static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
 
 constexpr int kStderr = 2;
 
+constexpr std::uint64_t kMostInterrupts = 1000;  // in a row
+
 }  // namespace
 
 // ----------------------------------------------------------------- the rules
@@ -43,6 +45,16 @@ FaultPlan& FaultPlan::fail(Call call, int error, std::uint64_t nth,
     throw Misuse(
         "violet: a plan cannot fail() a call with an error that means \"wait\""
         ": nothing would end the wait; use would_block_every()");
+  }
+  if (error == EINTR && times > kMostInterrupts) {
+    throw Misuse(
+        "violet: a call that is always interrupted is repeated for ever; use "
+        "interrupt_every()");
+  }
+  if (call == Call::kAllocate && frame_pool.pooling()) {
+    throw Misuse(
+        "violet: most memory for frames comes from a pool, where no plan sees "
+        "it; use fail_allocation()");
   }
   if (error <= 0 || nth == 0 || times == 0) {
     throw Misuse(

@@ -70,7 +70,8 @@ class FaultPlan final : public sys::Layer {
   /// The nth such call from now fails, and so do those after it, `times` in
   /// all. Only `error` happens: nothing is sent, accepted or bound.
   /// Throws: Misuse for EAGAIN and EINPROGRESS, after which nothing would
-  /// tell when to go on; see would_block_every().
+  /// tell when to go on; for EINTR more than a thousand times in a row; for
+  /// kAllocate without fail_allocation().
   FaultPlan& fail(Call call, int error, std::uint64_t nth = 1,
                   std::uint64_t times = 1);
 

@@ -118,7 +118,8 @@ struct GeneratorPromise {
 /// The body runs inside next() and send(). What it throws comes out of them,
 /// and the generator is then over, as after its end.
 ///
-/// Lifetime: arguments taken by reference must outlive the generator.
+/// Lifetime: arguments taken by reference must outlive the generator. It may
+/// move anywhere, but ends in the thread in which it was made.
 template <class Out, class In>
 class [[nodiscard(
     "a generator does nothing until next() is called")]] Generator {

@@ -26,7 +26,7 @@ void TaskGroup::open_again() noexcept {
 void TaskGroup::failed(JobBlock& child) noexcept {
   const Ending& ending = *child.ending();
   if (handler_ != nullptr) {
-    return handler_->call(Failure{child.id(), ending.error, ending.where});
+    return handler_->call(FailedJob{child.id(), ending.error, ending.where});
   }
   if (std::exchange(failing_, true)) return;
   if (door() != Door::kClosed) set_door(Door::kEnding);

@@ -34,7 +34,7 @@
 namespace violet {
 
 /// A child that failed, as a handler sees it. Lifetime: the call.
-struct Failure {
+struct FailedJob {
   std::uint32_t job;           ///< its number
   std::exception_ptr error;    ///< what it threw
   std::source_location where;  ///< the await that threw
@@ -79,7 +79,7 @@ class TaskGroup final : public Group {
   ~TaskGroup();
 
   /// From now on a child that fails concerns nobody but `handler`, which is
-  /// called with a Failure once nobody else can see the error. It must not
+  /// called with a FailedJob once nobody else can see the error. It must not
   /// throw.
   template <class Handler>
   void on_failure(Handler handler) {
@@ -166,13 +166,13 @@ class TaskGroup final : public Group {
   class Handles {
    public:
     virtual ~Handles() = default;
-    virtual void call(const Failure& failure) = 0;
+    virtual void call(const FailedJob& failure) = 0;
   };
   template <class Handler>
   class Handling final : public Handles {
    public:
     explicit Handling(Handler&& handler) : handler_(std::move(handler)) {}
-    void call(const Failure& failure) override { handler_(failure); }
+    void call(const FailedJob& failure) override { handler_(failure); }
 
    private:
     Handler handler_;

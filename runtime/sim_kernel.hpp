@@ -74,6 +74,7 @@ class SimKernel final : public sys::Layer, public Poller, public SimWire {
   void remove(int fd) noexcept override;
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override;
+  TimePoint next_arrival() const noexcept;
   bool hopeless() const noexcept override;
   void wake() noexcept override { time_.wake(); }
   int fd() const noexcept override { return time_.fd(); }

@@ -61,6 +61,10 @@ void SimKernel::gather() noexcept {
   }
 }
 
+TimePoint SimKernel::next_arrival() const noexcept {
+  return edges_.empty() ? next_due() : TimePoint::min();
+}
+
 bool SimKernel::hopeless() const noexcept {
   return edges_.empty() && next_due() == kNever && time_.hopeless();
 }
@@ -103,6 +107,10 @@ void SimNetwork::advance(Duration duration) noexcept {
   network_->advance(duration);
 }
 
+TimePoint SimNetwork::next_arrival() const noexcept {
+  return network_->next_arrival();
+}
+
 std::array<Fd, 2> SimNetwork::pair() {
   return network_->pair();
 }
@@ -126,7 +134,7 @@ void SimNetwork::limit_buffer(std::size_t bytes) {
   network_->limit_buffer(bytes);
 }
 
-void SimNetwork::cut() noexcept {
+void SimNetwork::cut() {
   network_->cut();
 }
 
@@ -134,7 +142,7 @@ void SimNetwork::cut_port(std::uint16_t port) {
   network_->cut_port(port);
 }
 
-void SimNetwork::heal() noexcept {
+void SimNetwork::heal() {
   network_->heal();
 }
 

@@ -70,6 +70,9 @@ class SimNetwork {
   /// Throws: std::system_error when there are no more numbers.
   std::array<Fd, 2> pair();
 
+  /// When the next thing arrives that is on its way; kNever if none is.
+  TimePoint next_arrival() const noexcept;
+
   /// Simulated descriptors that are open.
   std::size_t open_descriptors() const noexcept;
 
@@ -88,11 +91,11 @@ class SimNetwork {
 
   /// From now on nothing arrives; or nothing from or to a port, of whatever
   /// host. Nothing is lost: what is sent waits, also for connecting.
-  void cut() noexcept;
+  void cut();
   void cut_port(std::uint16_t port);
 
   /// Ends every cut: what waited sets off now.
-  void heal() noexcept;
+  void heal();
 
   /// Resets a connection, at both ends and at once; either end names it.
   /// Returns: false if that is no connected socket of this network.

@@ -95,12 +95,19 @@ void SimBuffer::drop(std::size_t count) noexcept {
 
 // ------------------------------------------------------------------- the wire
 
+namespace {
+
+// Of latency and of jitter, so that their sum is a duration.
+constexpr Duration kLongest = std::chrono::hours(24 * 365 * 100);
+
+}  // namespace
+
 void SimWire::latency(Duration one_way) noexcept {
-  latency_ = std::max(one_way, Duration::zero());
+  latency_ = std::clamp(one_way, Duration::zero(), kLongest);
 }
 
 void SimWire::jitter(Duration most, std::uint64_t seed) noexcept {
-  jitter_ = std::max(most, Duration::zero());
+  jitter_ = std::clamp(most, Duration::zero(), kLongest);
   random_ = seed;
 }
 
@@ -165,7 +172,7 @@ bool SimWire::is_cut(const SimPath& path) const noexcept {
   return cut_ || std::any_of(cut_ports_.begin(), cut_ports_.end(), concerns);
 }
 
-void SimWire::cut() noexcept {
+void SimWire::cut() {
   cut_ = true;
   hold_what_is_cut();
 }
@@ -191,7 +198,7 @@ void SimWire::hold_what_is_cut() {
 
 // All of them set off before any arrives: what one causes is sent after those
 // that have waited.
-void SimWire::heal() noexcept {
+void SimWire::heal() {
   cut_ = false;
   cut_ports_.clear();
   for (Parcel& parcel : held_) {

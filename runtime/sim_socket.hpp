@@ -112,9 +112,9 @@ class SimWire {
 
   void latency(Duration one_way) noexcept;
   void jitter(Duration most, std::uint64_t seed) noexcept;
-  void cut() noexcept;
+  void cut();
   void cut_port(std::uint16_t port);
-  void heal() noexcept;
+  void heal();
 
   /// Sets off a parcel. One that takes no time arrives at once.
   void dispatch(Parcel parcel);

@@ -245,8 +245,7 @@ inline std::optional<Permit> Semaphore::try_acquire() noexcept {
 /// The job that a lock belongs to when `job` takes it, be it as a part of that
 /// one; null outside of jobs.
 inline const JobBlock* keeper_of(const Stack* job) noexcept {
-  return job == nullptr ? nullptr
-                        : &static_cast<const JobBlock*>(job)->whole();
+  return job == nullptr ? nullptr : &static_cast<const JobBlock*>(job)->whole();
 }
 
 class LockEvent;
@@ -472,7 +471,7 @@ class Flag {
   ~Flag() = default;
 
   /// Wakes everyone who waits now. They go on even if the flag is cleared
-  /// before their step.
+  /// before their step, but it must still live then.
   void set() noexcept;
   void clear() noexcept { set_ = false; }
   bool is_set() const noexcept { return set_; }

@@ -33,6 +33,7 @@ std::source_location place_of(Line line) noexcept {
 TraceStep position_of(const JobBlock& job) noexcept {
   TraceStep position;
   position.job = job.id();
+  position.part_of = job.whole().id();
   position.how = job.step;
   if (job.top != nullptr) position.line = job.top->line;
   position.spawned_at = job.spawned_at();
@@ -62,7 +63,8 @@ std::string tell(const TraceStep& step, std::string_view verb) {
 }  // namespace
 
 bool TraceStep::operator==(const TraceStep& other) const noexcept {
-  return job == other.job && how == other.how && ahead_of == other.ahead_of &&
+  return job == other.job && part_of == other.part_of && how == other.how &&
+         ahead_of == other.ahead_of &&
          same_place(place_of(line), place_of(other.line)) &&
          same_place(spawned_at, other.spawned_at);
 }
@@ -98,7 +100,7 @@ struct Verdict {
     text = concat({"hang: "});
     why.append_to(text);
     text += concat({"\n", loop.dump()});
-    loop.cancel("this would hang");
+    loop.cancel("this would hang", true);
   }
 };
 
@@ -248,27 +250,35 @@ class Guided final : public Recorder {
       : Recorder(limit), path_(path), cut_(cut) {}
 
   bool was_cut = false;   // it took longer than is of interest
-  bool differed = false;  // the program is not what it was
+  bool exceeded = false;  // it took more steps than are allowed
+
+  /// True if the program is not what it was.
+  bool differed() const noexcept {
+    return differed_ || (next_ < path_.size() && !was_cut && !exceeded);
+  }
 
  private:
   std::size_t pick(Candidates ready) noexcept override {
     if (ready.size() == 1 || was_cut) return 0;
     if (next_ == path_.size()) path_.push_back({0, ready.size()});
     if (path_[next_].count != ready.size()) {
-      differed = true;
+      differed_ = true;
       return 0;
     }
     return path_[next_++].taken;
   }
 
   void over_limit() noexcept override {
-    if (!cut_) return Recorder::over_limit();
+    exceeded = !cut_;
+    if (exceeded) return Recorder::over_limit();
     was_cut = true;
-    Loop::current().cancel("this order is longer than another one that fails");
+    Loop::current().cancel("this order is longer than another one that fails",
+                           true);
   }
 
   std::vector<Choice>& path_;
   std::size_t next_ = 0;
+  bool differed_ = false;
   bool cut_;
 };
 
@@ -319,28 +329,48 @@ bool is_killed(const std::exception_ptr& error) noexcept {
 
 }  // namespace
 
+namespace {
+
+constinit thread_local SimNetwork* network_here = nullptr;
+
+}  // namespace
+
+SimNetwork& network() {
+  if (network_here != nullptr) return *network_here;
+  throw Misuse(
+      "violet: testing::network() outside a run, or without "
+      "options.network = true");
+}
+
 /// Virtual time that gives up where nothing could happen any more.
 class internal::Time final : public Poller {
  public:
   explicit Time(const Options& options)
       : patience_(
             std::chrono::ceil<std::chrono::milliseconds>(options.patience)),
-        jumps_left_(options.steps) {}
+        jumps_left_(options.steps) {
+    if (options.network) network_.emplace();
+  }
 
-  TimePoint now() noexcept override { return sim_.now(); }
+  TimePoint now() noexcept override { return inner().now(); }
   int add(int fd, Token token, std::uint8_t bits) noexcept override {
-    return sim_.add(fd, token, bits);
+    return inner().add(fd, token, bits);
   }
   int change(int fd, Token token, std::uint8_t bits) noexcept override {
-    return sim_.change(fd, token, bits);
+    return inner().change(fd, token, bits);
   }
-  void remove(int fd) noexcept override { sim_.remove(fd); }
-  void wake() noexcept override { sim_.wake(); }
-  int fd() const noexcept override { return sim_.fd(); }
+  void remove(int fd) noexcept override { inner().remove(fd); }
+  void wake() noexcept override { inner().wake(); }
+  int fd() const noexcept override {
+    return const_cast<Time*>(this)->inner().fd();
+  }
+  bool hopeless() const noexcept override {
+    return const_cast<Time*>(this)->inner().hopeless();
+  }
 
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override {
-    if (deadline == kNever && !wake_expected) return last_look();
+    if (deadline == kNever && !arrives()) return last_look(wake_expected);
     const TimePoint before = now();
     const auto news = ask(deadline, wake_expected);
     if (now() != before && jumps_left_-- == 0) {
@@ -349,34 +379,50 @@ class internal::Time final : public Poller {
     return news;
   }
 
-  void advance(Duration duration) noexcept { sim_.advance(duration); }
+  void advance(Duration duration) noexcept {
+    network_ ? network_->advance(duration) : sim_.advance(duration);
+  }
   Duration elapsed() noexcept { return now() - began_; }
+  SimNetwork* network() noexcept { return network_ ? &*network_ : nullptr; }
 
   Verdict* verdict = nullptr;  // of the run that is under way
 
  private:
+  Poller& inner() noexcept {
+    return network_ ? network_->poller() : static_cast<Poller&>(sim_);
+  }
+  bool arrives() noexcept {
+    return network_ && network_->next_arrival() != kNever;
+  }
+
   std::span<const Ready> ask(TimePoint deadline, bool wake_expected) noexcept {
-    const auto news = sim_.wait(deadline, wake_expected);
-    woken_ = sim_.woken() || woken_;
+    const auto news = inner().wait(deadline, wake_expected);
+    woken_ = inner().woken() || woken_;
     return news;
   }
 
-  /// There is no deadline and nobody else to wake this loop, so what does not
-  /// come from the system soon never comes.
-  std::span<const Ready> last_look() noexcept {
+  /// There is no deadline, so what does not come from the system or another
+  /// thread soon never comes.
+  std::span<const Ready> last_look(bool wake_expected) noexcept {
+    if (!wake_expected && hopeless()) return ask(TimePoint::min(), false);
     pollfd any{fd(), POLLIN, 0};
     sys::uninterrupted([&] {
       return sys::kernel.poll(&any, 1, static_cast<int>(patience_.count()));
     });
-    const auto news = ask(TimePoint::min(), false);
+    const auto news = ask(TimePoint::min(), wake_expected);
     if (news.empty() && !woken_) {
-      verdict->give_up("no news comes for the descriptors that are waited for");
+      verdict->give_up(wake_expected
+                           ? "there is a Remote, and nobody posts"
+                           : "no news comes for the descriptors that are "
+                             "waited for");
     }
     return news;
   }
 
+  // One of the two is the clock.
   SimPoller sim_;
-  TimePoint began_ = sim_.now();
+  std::optional<SimNetwork> network_;
+  TimePoint began_ = now();
   std::chrono::milliseconds patience_;
   std::size_t jumps_left_;
 };
@@ -394,6 +440,8 @@ std::exception_ptr run_in(Time& time, Program& program, const Options& options,
   std::string left;
   Verdict verdict;
   time.verdict = &verdict;
+  SimNetwork* const network_before =
+      std::exchange(network_here, time.network());
   if (recorder != nullptr) recorder->verdict = &verdict;
   {
     LoopOptions loop_options;
@@ -408,10 +456,14 @@ std::exception_ptr run_in(Time& time, Program& program, const Options& options,
     }
     left = left_in(loop);
   }
+  network_here = network_before;
   if (!verdict.text.empty()) return std::make_exception_ptr(Hang(verdict.text));
   const Footprint after;
   add_change(left, before.frames, after.frames, "frames and jobs");
   add_change(left, before.slots, after.slots, "descriptors");
+  if (time.network() != nullptr) {
+    add_count(left, time.network()->open_descriptors(), "simulated sockets");
+  }
   if (left.empty() || (error && !is_killed(error))) return error;
   return std::make_exception_ptr(Leak(concat({"left behind: ", left})));
 }
@@ -450,7 +502,8 @@ void internal::for_seeds(std::uint64_t count, Program& program,
     const auto error = run_in_new_world(program, options, recorder);
     if (!error) continue;
     throw Failure(concat({"seed ", seed, ": ", text_of(error),
-                          "\nAgain: play(body, Seed(", seed, "))"}),
+                          "\nAgain: play(body, Seed(", seed,
+                          "), options), with a fresh body"}),
                   error, std::move(recorder.trace));
   }
 }
@@ -498,19 +551,22 @@ std::size_t deviations_of(const std::vector<Choice>& path) {
 
 }  // namespace
 
+// More would not be a small program.
+constexpr std::size_t kMostExploredSteps = 10'000;
+
 // Once an order is known to fail, longer ones are cut where they exceed it:
 // so the worse the program, the sooner this ends.
 Explored internal::explore(Program& program, const Options& options) {
   Explored done;
   FailingOrder best;
   std::vector<Choice> path;
+  const std::size_t most = std::min(options.steps, kMostExploredSteps);
   while (!done.complete && done.runs < options.runs) {
     const std::size_t known = best.trace.steps.size();
-    Guided recorder(path, best.error ? known + 1 : options.steps,
-                    best.error != nullptr);
+    Guided recorder(path, best.error ? known + 1 : most, best.error != nullptr);
     const auto error = run_in_new_world(program, options, recorder);
     ++done.runs;
-    if (recorder.differed) {
+    if (recorder.differed()) {
       throw Misuse(
           "violet: explore: the body is not the same each time: it must begin "
           "afresh, and depend on nothing but the order of its jobs");
@@ -519,6 +575,7 @@ Explored internal::explore(Program& program, const Options& options) {
       FailingOrder found{std::move(recorder.trace), deviations_of(path), error};
       if (found.is_better_than(best)) best = std::move(found);
     }
+    if (recorder.exceeded) break;  // there is no end to the others either
     done.complete = !next_path(path);
   }
   if (best.error) throw_shortest(best, done);
@@ -606,7 +663,7 @@ KillCounts internal::kill_everywhere(Program& program, Options options) {
   point.victims = options.victims;
   for (const TraceStep& step : whole.steps) {
     ++point.step;
-    if (!point.may_hit(step.job)) continue;
+    if (!point.may_hit(step.part_of)) continue;
     point.when = KillPoint::When::kBefore;
     killing.at(0, point);
     if (step.how < Step::kReady) continue;  // it has ended

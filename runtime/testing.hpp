@@ -20,8 +20,9 @@
 // runs, a framework's check that only takes note would not tell which of
 // them it was: use the one that throws.
 //
-// Descriptors are real ones. What goes on between two ends in one process is
-// as repeatable as the rest; news from outside comes when it comes.
+// Descriptors are real ones, unless Options::network simulates sockets. What
+// goes on between two ends in one process is as repeatable as the rest; news
+// from outside comes when it comes.
 //
 // Built on: scheduler, director, poller_sim.
 // SPDX-License-Identifier: MIT
@@ -71,6 +72,7 @@ struct Seed {
 /// One step of a run, and where it ended.
 struct TraceStep {
   std::uint32_t job = 0;
+  std::uint32_t part_of = 0;        // the job that it is a part of, or itself
   Step how = Step::kReturned;       // or kWaiting, kReady
   std::uint32_t ahead_of = 0;       // jobs that had been ready for longer
   Line line = {};                   // the await; null if it came to none
@@ -120,11 +122,16 @@ struct Options {
   /// the order may change. kill_everywhere always has 0.
   std::uint8_t budget = 32;
 
-  /// Real time that real descriptors get when nothing else can happen.
+  /// Real time that real descriptors, and other threads that hold a Remote,
+  /// get when nothing else can happen.
   Duration patience = std::chrono::seconds(1);
 
-  /// A run that takes more steps than this hangs. Without a seed, jumps of
-  /// time are counted instead, and jobs that never wait are not found out.
+  /// Simulates sockets: each run has a SimNetwork of its own, see network().
+  bool network = false;
+
+  /// A run that takes more steps than this hangs; in explore() one of 10 000.
+  /// Without a seed, jumps of time are counted instead, and jobs that never
+  /// wait are not found out.
   std::size_t steps = 1'000'000;
 
   /// explore: how many orders there may be, and whether it is all right if
@@ -326,7 +333,9 @@ void for_seeds(std::uint64_t count, Body body,
 }
 
 /// Runs a copy of `body` in every order in which the ready jobs can have
-/// their steps.
+/// their steps. Time only passes while none is ready, so a limit never passes
+/// in between; and what is possible at once is no point of choice, unless
+/// options.budget is 0.
 /// Throws: Failure, with the shortest order that fails, and of several the
 /// one that is nearest to first in, first out; also if there are more orders
 /// than options.runs, unless options.partial. Misuse for a body that is not
@@ -362,6 +371,10 @@ KillCounts kill_everywhere(Body body, Check check,
 }
 
 // ---------------------------------------------------------------- in a body
+
+/// The network of the run that is under way, with Options::network.
+/// Throws: Misuse without one.
+SimNetwork& network();
 
 class AllBlockedEvent final : public Event {
  public:

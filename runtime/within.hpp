@@ -118,6 +118,10 @@ class Within final : public Event {
 
   bool idle() const noexcept override { return event_.idle(); }
 
+  void decide(const Event& part) noexcept override {
+    if (&part != &event_) event_.decide(part);
+  }
+
   void describe(Description& out) const override {
     event_.describe(out);
     out.text += limit_.text();

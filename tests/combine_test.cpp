@@ -370,6 +370,63 @@ TEST_CASE("any: of events, one that another serves completes", "[combine]") {
   });
 }
 
+TEST_CASE("any: an item that was taken from a waiting send is sent",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> in(1);
+    Channel<int> out(0);
+    std::size_t index = 9;
+    const auto chooser = [&]() -> Task<> {
+      const auto done = co_await any(in.recv(), out.send(7));
+      index = done.index();
+    };
+    TaskGroup group;
+    group.spawn(chooser);
+    co_await violet::sleep(1ms);
+    CHECK(out.try_recv() == std::optional<int>(7));
+    CHECK(in.try_send(1));  // too late to be chosen
+    co_await group.join();
+    CHECK(index == 1);
+    CHECK(in.try_recv() == std::optional<int>(1));
+  });
+}
+
+TEST_CASE("any: of two waiting sends, one that is taken withdraws the other",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> a(0);
+    Channel<int> b(0);
+    std::size_t index = 9;
+    const auto chooser = [&]() -> Task<> {
+      const auto done = co_await within(1h, any(a.send(1), b.send(2)));
+      index = done->index();
+    };
+    TaskGroup group;
+    group.spawn(chooser);
+    co_await violet::sleep(1ms);
+    CHECK(b.try_recv() == std::optional<int>(2));
+    CHECK_FALSE(a.try_recv().has_value());
+    co_await group.join();
+    CHECK(index == 1);
+  });
+}
+
+TEST_CASE("any: offers on both sides meet", "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> meeting(0);
+    int received = 0;
+    const auto peer = [&]() -> Task<> {
+      const auto done = co_await any(meeting.recv(), meeting.send(1));
+      if (done.index() == 0) ++received;
+    };
+    TaskGroup group;
+    group.spawn(peer);
+    group.spawn(peer);
+    co_await group.join();
+    CHECK(received >= 1);
+  });
+}
+
 TEST_CASE("any: of a send and a receive, only one is carried out",
           "[combine]") {
   play([]() -> Task<> {

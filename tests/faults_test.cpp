@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+using support::contains;
 using support::get;
 using support::put;
 
@@ -155,8 +156,9 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
     CAPTURE(i);
     CHECK(plan.count(call) >= 1);
     CHECK(plan.failed(call) == 0);
-    plan.fail(call, EIO);
+    if (call != Call::kAllocate) plan.fail(call, EIO);
   }
+  plan.fail_allocation();
 
   CHECK(calls.socket(AF_INET, SOCK_STREAM, 0) == -EIO);
   CHECK(calls.socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == -EIO);
@@ -522,4 +524,16 @@ TEST_CASE("faults: memory cannot be refused while frames are alive",
   };
   play(body);
   CHECK(frame_pool.pooling());
+}
+
+TEST_CASE("faults: what would never end is refused", "[faults]") {
+  FaultPlan plan;
+  const auto for_ever = [&] {
+    plan.fail(Call::kAccept, EINTR, 1, FaultPlan::kForEver);
+  };
+  CHECK(contains(thrown<Misuse>(for_ever), "use interrupt_every()"));
+  const auto pooled = [&] { plan.fail(Call::kAllocate, ENOMEM); };
+  if (frame_pool.pooling()) {
+    CHECK(contains(thrown<Misuse>(pooled), "use fail_allocation()"));
+  }
 }

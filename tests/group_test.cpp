@@ -403,7 +403,7 @@ TEST_CASE("group: with a handler a failure concerns nobody else", "[group]") {
   play([]() -> Task<> {
     std::string heard;
     TaskGroup group;
-    group.on_failure([&](const Failure& failure) {
+    group.on_failure([&](const FailedJob& failure) {
       heard += concat({"#", failure.job, " ", text_of(failure.error), " at ",
                        text_of(failure.where), ";"});
     });
@@ -422,7 +422,7 @@ TEST_CASE("group: with a handler, one who joins still gets the failure",
   play([]() -> Task<> {
     int heard = 0;
     TaskGroup group;
-    group.on_failure([&](const Failure&) { ++heard; });
+    group.on_failure([&](const FailedJob&) { ++heard; });
     const Job<> bad = group.spawn(fail_after, 1s, "one");
     co_await group.join();
     CHECK(heard == 0);

@@ -17,6 +17,7 @@
 
 #include "../net/connection.hpp"
 #include "../net/listener.hpp"
+#include "../net/server.hpp"
 #include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
 #include "../runtime/group.hpp"
@@ -549,7 +550,7 @@ TEST_CASE("kill everywhere: a channel", "[kill]") {
             }
           };
           TaskGroup group;
-          group.on_failure([](const Failure& failure) {
+          group.on_failure([](const FailedJob& failure) {
             // Closed: every consumer was killed.
             require(contains(text_of(failure.error), "receive"), "not Closed");
           });
@@ -621,6 +622,101 @@ TEST_CASE("kill everywhere: no item of a channel is lost", "[kill]") {
         [](State&) {}, options);
     CHECK(counts.waits > 10);
   }
+}
+
+TEST_CASE("kill everywhere: any of sends and receives", "[kill]") {
+  struct State : Books {
+    int sent = 0;
+    int received = 0;
+    int offered = 0;
+  };
+  testing::Options options = many_seeds();
+  options.victims = testing::Victims::kOthers;  // the root counts
+  for (const std::size_t capacity : {0u, 1u}) {
+    CAPTURE(capacity);
+    const KillCounts counts = kill_everywhere<State>(
+        [capacity](State& state) -> Task<> {
+          Channel<int> left(capacity);
+          Channel<int> right(capacity);
+          const auto chooser = [&]() -> Task<> {
+            for (int i = 0; i < 3; ++i) {
+              ++state.offered;
+              const auto done =
+                  co_await within(2ms, any(left.recv(), right.send(1)));
+              if (!done) continue;
+              done->index() == 0 ? ++state.received : ++state.sent;
+            }
+          };
+          const auto other = [&]() -> Task<> {
+            for (int i = 0; i < 3; ++i) {
+              ++state.offered;
+              const auto done =
+                  co_await within(3ms, any(right.recv(), left.send(1)));
+              if (!done) continue;
+              done->index() == 0 ? ++state.received : ++state.sent;
+            }
+          };
+          TaskGroup group;
+          group.spawn(chooser);
+          group.spawn(other);
+          co_await group.join();
+          state.received += static_cast<int>(left.drain().size());
+          state.received += static_cast<int>(right.drain().size());
+        },
+        [](State& state) {
+          // A sender that is killed right after its item went has not counted.
+          require(state.received >= state.sent, "an item was lost");
+          require(state.received <= state.sent + 1, "an item was doubled");
+        },
+        options);
+    CHECK(counts.kills > 10);
+  }
+}
+
+TEST_CASE("kill everywhere: a server and its clients on a simulated network",
+          "[kill]") {
+  struct State {
+    int served = 0;
+    int answered = 0;
+  };
+  testing::Options options;
+  options.seeds = 200;
+  options.network = true;
+  const KillCounts counts = kill_everywhere<State>(
+      [](State& state) -> Task<> {
+        testing::network().latency(1ms);
+        const auto handler = [](Connection conn) -> Task<> {
+          while (const auto data = co_await conn.recv()) {
+            co_await conn.sendall(data);
+          }
+        };
+        const auto client = [&](Address address) -> Task<> {
+          std::error_code code;
+          const Connection conn = co_await connect(address, code);
+          if (code) co_return;  // the server was killed
+          co_await conn.sendall("hello", code);
+          char bytes[5];
+          const auto got = co_await conn.recv(bytes, code);
+          if (!code && got == 5) ++state.answered;
+        };
+        TaskGroup group;
+        const auto serving = [&](Listener listener) -> Task<> {
+          (void)co_await serve(std::move(listener), handler);
+        };
+        Listener listener("10.0.0.1", 80);
+        const Address address = listener.address();
+        const Job<> server = group.spawn(serving, std::move(listener));
+        {
+          TaskGroup clients;
+          for (int i = 0; i < 3; ++i) clients.spawn(client, address);
+          co_await clients.join();
+        }
+        server.kill();
+        co_await group.join();
+      },
+      [](State& state) { require(state.answered <= 3, "an answer too many"); },
+      options);
+  CHECK(counts.waits > 10);
 }
 
 TEST_CASE("kill everywhere: a oneshot", "[kill]") {

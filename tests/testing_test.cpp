@@ -11,6 +11,9 @@
 #include <vector>
 
 #include "../runtime/events.hpp"
+#include "../runtime/group.hpp"
+#include "../runtime/oneshot.hpp"
+#include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
 #include "catch.hpp"
 #include "program.hpp"
@@ -31,10 +34,15 @@ using support::MaybeShortIo;
 using support::Pair;
 using testing::explore;
 using testing::for_seeds;
+using testing::Hang;
 using testing::kill_everywhere;
+using testing::KillCounts;
+using testing::Leak;
+using testing::network;
 using testing::Options;
 using testing::play;
 using testing::Seed;
+using testing::Victims;
 using testing::wait_all_blocked;
 using testing::World;
 
@@ -1194,4 +1202,132 @@ TEST_CASE("testing: a plain program without a framework can use it",
   const End end = program.wait();
   CAPTURE(program.err());
   CHECK(end.code == 0);
+}
+
+// ------------------------------------------------- what others have found out
+
+TEST_CASE("play: a program that never waits under a shield is given up",
+          "[testing]") {
+  const auto spins = []() -> Task<> {
+    for (;;) co_await yield_now();
+  };
+  Options options;
+  options.steps = 1000;
+  const auto body = [&]() -> Task<> { co_await shield(spins()); };
+  const std::string text = thrown<Hang>([&] { play(body, Seed(0), options); });
+  CHECK(contains(text, "no end after 1000 steps"));
+}
+
+TEST_CASE("play: a Remote that nobody posts to does not keep it for ever",
+          "[testing]") {
+  Options options;
+  options.patience = 10ms;
+  const auto body = []() -> Task<> {
+    Oneshot<int> shot;
+    const auto setter = shot.remote_setter();
+    (void)co_await shot.get();
+  };
+  const std::string text = thrown<Hang>([&] { play(body, options); });
+  CHECK(contains(text, "there is a Remote, and nobody posts"));
+  CHECK(contains(text, "oneshot"));
+}
+
+TEST_CASE("for_seeds: the failure says how to have it again, with the options",
+          "[testing]") {
+  Options options;
+  options.budget = 0;
+  const auto body = []() -> Task<> {
+    co_await violet::sleep(1s);
+    throw std::runtime_error("always");
+  };
+  const std::string text =
+      thrown<testing::Failure>([&] { for_seeds(3, body, options); });
+  CHECK(contains(text, "seed 1: always"));
+  CHECK(contains(text, "play(body, Seed(1), options)"));
+}
+
+TEST_CASE("kill_everywhere: the root is the victim also where it has a limit",
+          "[testing]") {
+  const auto naps = []() -> Task<> {
+    for (int i = 0; i < 5; ++i) co_await violet::sleep(1ms);
+  };
+  const auto body = [&]() -> Task<> { (void)co_await within(1s, naps()); };
+  Options options;
+  options.victims = Victims::kRoot;
+  const KillCounts root = kill_everywhere(body, options);
+  CHECK(root.waits >= 6);
+  CHECK(root.kills + 1 == root.runs);
+  options.victims = Victims::kOthers;
+  const KillCounts others = kill_everywhere(body, options);
+  CHECK(others.waits == 0);
+  CHECK(others.kills == 0);
+  CHECK(others.runs == 1);
+}
+
+TEST_CASE("explore: a program without an end is given up at once",
+          "[testing]") {
+  const auto spins = []() -> Task<> {
+    for (;;) co_await yield_now();
+  };
+  const auto body = [&]() -> Task<> {
+    TaskGroup group;
+    group.spawn(spins);
+    group.spawn(spins);
+    co_await group.join();
+  };
+  const std::string text = thrown<testing::Failure>([&] { explore(body); });
+  CHECK(contains(text, "no end after 10000 steps"));
+}
+
+TEST_CASE("play: on a simulated network, in virtual time", "[testing]") {
+  Options options;
+  options.network = true;
+  const auto body = []() -> Task<> {
+    network().latency(20ms);
+    auto pair = network().pair();
+    const Descriptor near = adopt(std::move(pair[0]));
+    const Descriptor far = adopt(std::move(pair[1]));
+    co_await write(near, "hello");
+    char bytes[8];
+    const std::size_t got = co_await read(far, bytes);
+    CHECK(got == 5);
+  };
+  World world(Seed(3), options);
+  world.play(body);
+  CHECK(world.elapsed() == 20ms);
+  const testing::Trace first = world.trace();
+  world.play(body);
+  CHECK(world.trace() == first);
+}
+
+TEST_CASE("play: a wait for a silent simulated network is a deadlock",
+          "[testing]") {
+  Options options;
+  options.network = true;
+  const auto body = []() -> Task<> {
+    auto pair = network().pair();
+    const Descriptor near = adopt(std::move(pair[0]));
+    char bytes[8];
+    (void)co_await read(near, bytes);
+  };
+  const std::string text = thrown<Deadlock>([&] { play(body, options); });
+  CHECK(contains(text, "waiting for read"));
+}
+
+TEST_CASE("play: a simulated socket that is left open is a leak", "[testing]") {
+  Options options;
+  options.network = true;
+  int left = -1;
+  const auto body = [&]() -> Task<> {
+    auto pair = network().pair();
+    left = pair[0].release();
+    co_return;
+  };
+  const std::string text = thrown<Leak>([&] { play(body, options); });
+  CHECK(contains(text, "simulated sockets: 1"));
+}
+
+TEST_CASE("network: outside a run with one it is refused", "[testing]") {
+  CHECK(contains(thrown<Misuse>([] { (void)network(); }),
+                 "options.network = true"));
 }
