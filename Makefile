@@ -16,6 +16,7 @@ WERROR ?=                     # 1: a warning is an error
 POLLER ?=                     # reserved; empty is epoll on Linux
 CATCH  ?=                     # where a Catch2 lies, if not where it is searched
 TESTS  ?=                     # arguments to the tests, for example [threads]
+FILES  ?=                     # test files, if not all; with a BUILD of their own
 ARGS   ?=                     # arguments to `make run`
 V      ?=                     # 1: show whole commands
 
@@ -59,8 +60,8 @@ LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(wildcard apps/*.cpp))
 FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
-TEST  := $(patsubst %.cpp,$B/obj/%.o,$(wildcard tests/*_test.cpp \
-         tests/regress/*_test.cpp) tests/main.cpp)
+TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
+         tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
 
 # The way from a folder in the build directory back to the top.
@@ -108,7 +109,7 @@ clean:  ## remove the build directory
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 14
-	@echo "Settings: CXX OPT SAN WERROR BUILD CATCH TESTS ARGS V (see Makefile)"
+	@echo "Settings: CXX OPT SAN WERROR BUILD CATCH TESTS FILES ARGS V (see Makefile)"
 
 # Objects depend on the flags they were made with: $B/flags is written anew
 # when they change.
