@@ -11,9 +11,22 @@ Finishers::Finishers(std::size_t count, Rest rest)
   ended_.reserve(count);
 }
 
-// The tasks' own failures are told by their handles.
+Finishers::~Finishers() {
+  dissolve();
+  if (stray_) complain_of(stray_);
+}
+
+/// A failure that nobody can be told any more.
+void Finishers::complain_of(const std::exception_ptr& error) noexcept {
+  complain_with([&] {
+    return concat({"one of several tasks failed too: ", text_of(error)});
+  });
+}
+
+// The tasks' own failures are told by their handles; that of a loser, once
+// the race is decided, by nobody.
 void Finishers::failed(JobBlock& child) noexcept {
-  if (child.marked()) return;
+  if (child.marked() || stray_) return complain_of(child.ending()->error);
   stray_ = child.ending()->error;
   wake_all(waiters_);
 }

@@ -80,6 +80,12 @@ Variant pick(std::size_t index, Tuple& tuple, ValueOf value_of) {
   }
 }
 
+/// The line in which the task that runs was called.
+inline std::source_location line_of_call() noexcept {
+  const Frame* caller = running->top->caller;
+  return caller == nullptr ? std::source_location() : caller->where();
+}
+
 template <class T>
 Job<T> spawn_task(Group& group, std::source_location where, Task<T>&& task) {
   return spawn_in(group, where, TaskHolder<T>(std::move(task)));
@@ -96,7 +102,7 @@ class Finishers final : public Group {
   /// For `count` tasks. `rest`: what becomes of the others after the first.
   /// Throws: Misuse outside a job; std::bad_alloc.
   Finishers(std::size_t count, Rest rest);
-  ~Finishers() { dissolve(); }
+  ~Finishers();
 
   template <class T>
   Job<T> add(Task<T>&& task, std::source_location where = {}) {
@@ -119,6 +125,7 @@ class Finishers final : public Group {
   void left(JobBlock& child) noexcept override;
   void cleaned() noexcept override { wake_all(waiters_); }
   bool decided() const noexcept;
+  static void complain_of(const std::exception_ptr& error) noexcept;
 
   const std::size_t count_;
   const Rest rest_;
@@ -157,9 +164,10 @@ inline Finishers::NextEvent Finishers::next() noexcept {
 /// besides, one line each goes to stderr.
 template <class... T>
 Task<std::tuple<internal::Kept<T>...>> all(Task<T>... tasks) {
+  [[maybe_unused]] const std::source_location where = internal::line_of_call();
   TaskGroup group;
   const std::tuple<Job<T>...> jobs{
-      internal::spawn_task(group, {}, std::move(tasks))...};
+      internal::spawn_task(group, where, std::move(tasks))...};
   co_await group.join();
   co_return std::apply(
       [](const auto&... job) {
@@ -171,11 +179,12 @@ Task<std::tuple<internal::Kept<T>...>> all(Task<T>... tasks) {
 /// The same for any number of them. Returns: a vector, in the same order.
 template <class T>
 Task<std::vector<internal::Kept<T>>> all(std::vector<Task<T>> tasks) {
+  const std::source_location where = internal::line_of_call();
   TaskGroup group;
   std::vector<Job<T>> jobs;
   jobs.reserve(tasks.size());
   for (Task<T>& task : tasks) {
-    jobs.push_back(internal::spawn_task(group, {}, std::move(task)));
+    jobs.push_back(internal::spawn_task(group, where, std::move(task)));
   }
   tasks.clear();
   co_await group.join();
@@ -204,7 +213,8 @@ template <class... T>
 Task<std::variant<internal::Kept<T>...>> any(Task<T>... tasks) {
   using Result = std::variant<internal::Kept<T>...>;
   Finishers race(sizeof...(T), Finishers::Rest::kIsKilled);
-  const std::tuple<Job<T>...> jobs{race.add(std::move(tasks))...};
+  const std::source_location where = internal::line_of_call();
+  const std::tuple<Job<T>...> jobs{race.add(std::move(tasks), where)...};
   const auto first = co_await race.next();
   co_return internal::pick<Result>(
       *first, jobs, [](const auto& job) { return internal::outcome(job); });
@@ -218,15 +228,27 @@ Task<Indexed<T>> any(std::vector<Task<T>> tasks) {
   Finishers race(tasks.size(), Finishers::Rest::kIsKilled);
   std::vector<Job<T>> jobs;
   jobs.reserve(tasks.size());
-  for (Task<T>& task : tasks) jobs.push_back(race.add(std::move(task)));
+  const std::source_location where = internal::line_of_call();
+  for (Task<T>& task : tasks) {
+    jobs.push_back(race.add(std::move(task), where));
+  }
   const auto first = co_await race.next();
   co_return Indexed<T>{*first, internal::outcome(jobs[*first])};
 }
+
+namespace internal {
+template <class E>
+inline constexpr bool is_part = requires(E& event) { event.given_up(); };
+}  // namespace internal
 
 /// Waits for the first of several events to complete; the others are left as
 /// if they had never been awaited.
 template <class... E>
 class AnyEvent final : public Event {
+  static_assert((!internal::is_part<E> && ...),
+                "violet: any() of a task with a limit and an event: make all "
+                "of them tasks, since a task cannot be undone at once");
+
  public:
   using Result =
       std::variant<internal::Kept<decltype(std::declval<E&>().result())>...>;
@@ -235,12 +257,11 @@ class AnyEvent final : public Event {
   AnyEvent(AnyEvent&& other) noexcept
       : Event(std::move(other)), events_(std::move(other.events_)) {}
 
-  // What stands in line may be granted something by one that comes after it,
-  // and this job cannot be woken yet: so the first time all are asked twice.
+  // One may be served by another that is asked after it, while this job runs
+  // and cannot be woken: so all are asked twice.
   bool attempt() noexcept override {
     if (decided_) return true;
-    const bool twice = !std::exchange(asked_, true);
-    return try_all() || (twice && may_try() && try_all());
+    return try_all() || (may_try() && try_all());
   }
 
   // An item that was taken from a waiting send is sent: nothing else may be
@@ -252,6 +273,10 @@ class AnyEvent final : public Event {
   }
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
+
+  void stand_by() noexcept {
+    std::apply([this](E&... event) { (stand_by_part(event), ...); }, events_);
+  }
 
   void describe(Description& out) const override {
     std::string text = "any of";
@@ -332,7 +357,6 @@ class AnyEvent final : public Event {
 
   std::tuple<E...> events_;
   std::size_t done_ = 0;  // which one has completed
-  bool asked_ = false;
   bool decided_ = false;  // somebody else has completed it
 };
 
@@ -351,6 +375,55 @@ AnyEvent<E...> any(E&&... events) noexcept {
 
 // ---------------------------------------------------------------- map_limited
 
+namespace internal {
+
+/// An item of a range as a job keeps it: where it is, or, if the range makes
+/// its items as it goes, itself.
+template <class Item>
+class KeptItem {
+  using Kept = std::conditional_t<std::is_lvalue_reference_v<Item>,
+                                  std::remove_reference_t<Item>*,
+                                  std::remove_cvref_t<Item>>;
+
+ public:
+  template <class T>
+  explicit KeptItem(T&& item) : kept_(keep(item)) {}
+  Item&& get() noexcept {
+    if constexpr (std::is_lvalue_reference_v<Item>) {
+      return *kept_;
+    } else {
+      return static_cast<Item&&>(kept_);
+    }
+  }
+
+ private:
+  template <class T>
+  static Kept keep(T& item) {
+    if constexpr (std::is_lvalue_reference_v<Item>) {
+      return &item;
+    } else {
+      return std::move(item);
+    }
+  }
+
+  Kept kept_;
+};
+
+/// Calls a function that lives elsewhere, with an item that lives in the job.
+template <class F, class Item>
+class CallOne {
+ public:
+  explicit CallOne(F& function) noexcept : function_(&function) {}
+  auto operator()(KeptItem<Item>&& item) const {
+    return (*function_)(item.get());
+  }
+
+ private:
+  F* function_;
+};
+
+}  // namespace internal
+
 /// Runs `function(item)`, which returns a task, for each item of a range, at
 /// most `limit` at a time.
 /// Returns: a vector of the results, in the order of the items.
@@ -360,14 +433,17 @@ template <class Range, class F>
 auto map_limited(std::size_t limit, Range range, F function)
     -> Task<std::vector<internal::Kept<typename std::invoke_result_t<
         F&, decltype(*std::begin(range))>::Value>>> {
-  using Value =
-      typename std::invoke_result_t<F&, decltype(*std::begin(range))>::Value;
+  using Item = decltype(*std::begin(range));
+  using Value = typename std::invoke_result_t<F&, Item>::Value;
+  const std::source_location where = internal::line_of_call();
+  const internal::CallOne<F, Item> call(function);
   TaskGroup group(limit);
   std::vector<Job<Value>> jobs;
   for (auto&& item : range) {
     co_await group.room();
     if (group.door() == Door::kEnding) break;  // one has failed
-    jobs.push_back(internal::spawn_task(group, {}, function(item)));
+    jobs.push_back(
+        internal::spawn_in(group, where, call, internal::KeptItem<Item>(item)));
   }
   co_await group.join();
   std::vector<internal::Kept<Value>> results;

@@ -57,6 +57,10 @@ class Event {
   /// The one job whose end would complete this; null if it is not so.
   virtual const Stack* awaited() const noexcept { return nullptr; }
 
+  /// Called instead of the first attempt when the job lets others go first:
+  /// for events that somebody looks for meanwhile. Not virtual.
+  void stand_by() noexcept {}
+
   /// Somebody else has completed `part`, a part of this, and it cannot be
   /// taken back: it decides what this completes with.
   virtual void decide(const Event&) noexcept {}
@@ -88,6 +92,13 @@ class Event {
   bool attempt_part(E& part) noexcept {
     static_cast<Event&>(part).job_ = job_;
     return part.E::attempt();
+  }
+
+  /// Has a part stand by, for the same job.
+  template <class E>
+  void stand_by_part(E& part) noexcept {
+    static_cast<Event&>(part).job_ = job_;
+    part.E::stand_by();
   }
 
   /// Undoes the wait of a part, if it ever began.
@@ -156,6 +167,7 @@ class Await {
     Stack& job = *running;
     event_.job_ = &job;
     if (job.budget == 0) [[unlikely]] {
+      event_.E::stand_by();
       event_.go_behind();
     } else {
       --job.budget;

@@ -73,6 +73,7 @@ class JoinEvent final : public JobEndEvent {
  public:
   explicit JoinEvent(internal::TypedJob<T>* job) noexcept : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_join(); }
+  bool sees() const noexcept override { return true; }
   void describe(Description& out) const override { describe_end("join", out); }
   decltype(auto) result() const {
     throw_ending();
@@ -86,6 +87,7 @@ class TakingJoinEvent final : public JobEndEvent {
   explicit TakingJoinEvent(internal::TypedJob<T>* job) noexcept
       : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_join(); }
+  bool sees() const noexcept override { return true; }
   void describe(Description& out) const override { describe_end("join", out); }
   T result() const {
     throw_ending();

@@ -15,6 +15,8 @@ TaskGroup::TaskGroup(std::size_t limit)
 
 TaskGroup::~TaskGroup() {
   dissolve();
+  WaitEvent::dismiss_all(joiners_);
+  WaitEvent::dismiss_all(room_);
   while (!delayed_.empty()) delayed_.pop_front().drop();
 }
 
@@ -38,19 +40,18 @@ void TaskGroup::failed(JobBlock& child) noexcept {
 
 void TaskGroup::left(JobBlock& child) noexcept {
   if (limit_ != kNoLimit && child.marked()) --running_;
-  if (failing_ && !killing_) kill_siblings();
+  if (failing_ && !killed_siblings_) kill_siblings();
   left_or_cleaned();
 }
 
 void TaskGroup::kill_siblings() noexcept {
-  killing_ = true;
+  killed_siblings_ = true;
   kill_each("a sibling failed", failed_at_);
-  killing_ = false;
 }
 
 void TaskGroup::left_or_cleaned() noexcept {
   if (limit_ != kNoLimit) start_delayed();
-  if (settled()) wake_all(joiners_);
+  if (settled()) WaitEvent::wake_all(joiners_);
 }
 
 void TaskGroup::delay(JobBlock& child) noexcept {
@@ -69,7 +70,7 @@ void TaskGroup::start_delayed() noexcept {
     ++running_;
     loop().start(job);
   }
-  if (running_ < limit_) wake_all(room_);
+  if (running_ < limit_) WaitEvent::wake_all(room_);
 }
 
 std::vector<std::exception_ptr> TaskGroup::failures() {
@@ -92,24 +93,63 @@ bool TaskGroup::holds(const JobBlock& job) const noexcept {
   return child != nullptr;
 }
 
+// --------------------------------------------------------------------- waits
+
+void TaskGroup::WaitEvent::undo() noexcept {
+  if (in_list()) list_->remove(*this);
+}
+
+bool TaskGroup::WaitEvent::complete(List<WaitEvent, WaitEvent>& list,
+                                    bool done) noexcept {
+  if (done) {
+    undo();
+  } else if (!in_list()) {
+    list_ = &list;
+    list.push_back(*this);
+  }
+  return done;
+}
+
+void TaskGroup::WaitEvent::wake_all(List<WaitEvent, WaitEvent>& list) noexcept {
+  if (list.empty()) return;
+  for (WaitEvent* one = &list.front(); one != nullptr; one = list.next(*one)) {
+    wake(*one->job());
+  }
+}
+
+void TaskGroup::WaitEvent::dismiss_all(
+    List<WaitEvent, WaitEvent>& list) noexcept {
+  while (!list.empty()) {
+    WaitEvent& one = list.pop_front();
+    one.group_ = nullptr;
+    wake(*one.job());
+  }
+}
+
+void TaskGroup::WaitEvent::throw_if_gone() const {
+  if (group_ != nullptr) return;
+  throw Misuse(
+      "violet: the group was destroyed while a job waited for it; let the job "
+      "that owns a group join it, or one that ends before it");
+}
+
 bool TaskGroup::JoinEvent::attempt() noexcept {
-  if (group_.holds(static_cast<JobBlock&>(*job()))) {
+  if (group_ == nullptr) return true;
+  if (group_->holds(static_cast<JobBlock&>(*job()))) {
     error_ = EDEADLK;
     return true;
   }
   if (closes_ && !std::exchange(asked_, true)) {
-    group_.set_door(Door::kEnding);
-    group_.kill_all("its group is closed", where_);
+    group_->set_door(Door::kEnding);
+    group_->kill_all("its group is closed", where_);
   }
-  if (group_.settled()) return true;
-  place_.job = job();
-  if (!place_.in_list()) group_.joiners_.push_back(place_);
-  return false;
+  return complete(group_->joiners_, group_->settled());
 }
 
 void TaskGroup::JoinEvent::describe(Description& out) const {
+  if (group_ == nullptr) return;
   out.text = concat({closes_ ? "close" : "join", " of a group of ",
-                     group_.size(), group_.size() == 1 ? " job" : " jobs"});
+                     group_->size(), group_->size() == 1 ? " job" : " jobs"});
 }
 
 void TaskGroup::JoinEvent::result() {
@@ -118,14 +158,15 @@ void TaskGroup::JoinEvent::result() {
         "violet: a job joins the group that it belongs to, which cannot end "
         "before it; join in the job that made the group");
   }
-  group_.failing_ = false;
+  throw_if_gone();
+  group_->failing_ = group_->killed_siblings_ = false;
   if (closes_) {
-    group_.set_door(Door::kClosed);
-  } else if (group_.door() == Door::kEnding) {
-    group_.open_again();
+    group_->set_door(Door::kClosed);
+  } else if (group_->door() == Door::kEnding) {
+    group_->open_again();
   }
-  JobBlock* first = group_.first_unseen();
-  if (first == nullptr || group_.handler_ != nullptr) return;
+  JobBlock* first = group_->first_unseen();
+  if (first == nullptr || group_->handler_ != nullptr) return;
   first->hold();
   const std::exception_ptr error = first->see_error();
   first->drop();
@@ -133,15 +174,13 @@ void TaskGroup::JoinEvent::result() {
 }
 
 bool TaskGroup::RoomEvent::attempt() noexcept {
-  undo();
-  if (group_.running_ < group_.limit_) return true;
-  place_.job = job();
-  group_.room_.push_back(place_);
-  return false;
+  if (group_ == nullptr) return true;
+  return complete(group_->room_, group_->running_ < group_->limit_);
 }
 
 void TaskGroup::RoomEvent::describe(Description& out) const {
-  out.text = concat({"room in a group of ", group_.limit_});
+  if (group_ == nullptr) return;
+  out.text = concat({"room in a group of ", group_->limit_});
 }
 
 bool StartEvent::attempt() noexcept {
@@ -152,7 +191,7 @@ bool StartEvent::attempt() noexcept {
   place_.job = job();
   if (!place_.in_list()) state_.waiters.push_back(place_);
   if (!attempt_end()) return false;
-  undo();
+  leave(state_.waiters, place_);
   return true;
 }
 

@@ -75,7 +75,8 @@ class TaskGroup final : public Group {
   explicit TaskGroup(std::size_t limit = kNoLimit);
 
   /// Kills what is left, at once and newest first, shields or not. Failures
-  /// that nobody has seen go to stderr.
+  /// that nobody has seen go to stderr. Jobs that still wait in join() or
+  /// room() get Misuse.
   ~TaskGroup();
 
   /// From now on a child that fails concerns nobody but `handler`, which is
@@ -133,6 +134,7 @@ class TaskGroup final : public Group {
   auto start(F function, Args... arguments)
       -> Task<Job<typename internal::SpawnResult<F, Started, Args...>::Value>>;
 
+  class WaitEvent;
   class JoinEvent;
   class RoomEvent;
 
@@ -196,49 +198,64 @@ class TaskGroup final : public Group {
   Queue<JobBlock> delayed_;
   std::unique_ptr<Handles> handler_;  // null: a failure kills the siblings
   bool failing_ = false;              // a child has failed, none has joined
-  bool killing_ = false;              // its siblings are being killed
+  bool killed_siblings_ = false;      // for that
   std::source_location failed_at_;
-  WaitQueue joiners_;
-  WaitQueue room_;
+  List<WaitEvent, WaitEvent> joiners_;
+  List<WaitEvent, WaitEvent> room_;
+};
+
+/// A wait for a group to be so or so. It stands in a list of the group until
+/// it completes, also while it is woken: the group may be gone by its step.
+class TaskGroup::WaitEvent : public Event, public Link<WaitEvent> {
+ public:
+  void undo() noexcept override;
+
+ protected:
+  explicit WaitEvent(TaskGroup& group) noexcept : group_(&group) {}
+  WaitEvent(WaitEvent&& other) noexcept
+      : Event(std::move(other)), group_(other.group_) {}
+  ~WaitEvent() = default;
+
+  /// Completes, unless `done` says that there is still to wait.
+  bool complete(List<WaitEvent, WaitEvent>& list, bool done) noexcept;
+  void throw_if_gone() const;
+
+  TaskGroup* group_;  // null once it is gone
+
+ private:
+  friend class TaskGroup;
+  static void wake_all(List<WaitEvent, WaitEvent>& list) noexcept;
+  static void dismiss_all(List<WaitEvent, WaitEvent>& list) noexcept;
+  List<WaitEvent, WaitEvent>* list_ = nullptr;  // in which it stands
 };
 
 /// See TaskGroup::join and close.
-class TaskGroup::JoinEvent final : public Event {
+class TaskGroup::JoinEvent final : public WaitEvent {
  public:
   JoinEvent(TaskGroup& group, bool closes, std::source_location where) noexcept
-      : group_(group), where_(where), closes_(closes) {}
+      : WaitEvent(group), where_(where), closes_(closes) {}
   JoinEvent(JoinEvent&& other) noexcept
-      : Event(std::move(other)),
-        group_(other.group_),
+      : WaitEvent(std::move(other)),
         where_(other.where_),
         closes_(other.closes_) {}
   bool attempt() noexcept override;
-  void undo() noexcept override { leave(group_.joiners_, place_); }
   void describe(Description& out) const override;
   void result();
 
  private:
-  TaskGroup& group_;
   std::source_location where_;
   bool closes_;
   bool asked_ = false;  // the children have been killed
-  Waiter place_;
 };
 
 /// See TaskGroup::room.
-class TaskGroup::RoomEvent final : public Event {
+class TaskGroup::RoomEvent final : public WaitEvent {
  public:
-  explicit RoomEvent(TaskGroup& group) noexcept : group_(group) {}
-  RoomEvent(RoomEvent&& other) noexcept
-      : Event(std::move(other)), group_(other.group_) {}
+  explicit RoomEvent(TaskGroup& group) noexcept : WaitEvent(group) {}
+  RoomEvent(RoomEvent&& other) noexcept : WaitEvent(std::move(other)) {}
   bool attempt() noexcept override;
-  void undo() noexcept override { leave(group_.room_, place_); }
   void describe(Description& out) const override;
-  void result() const noexcept {}
-
- private:
-  TaskGroup& group_;
-  Waiter place_;
+  void result() const { throw_if_gone(); }
 };
 
 /// Waits until a child is ready, or has ended. It counts as joined meanwhile.
@@ -250,6 +267,9 @@ class StartEvent final : public JobEndEvent {
       : JobEndEvent(std::move(other)), state_(other.state_) {}
   bool attempt() noexcept override;
   void undo() noexcept override;
+  bool sees() const noexcept override { return !state_.ready; }
+  // Anyone may say ready(), so this closes no cycle.
+  const Stack* awaited() const noexcept override { return nullptr; }
   void describe(Description& out) const override;
   void result() const;
 
@@ -277,9 +297,11 @@ auto TaskGroup::start(F function, Args... arguments)
     const internal::StartState& state_;
   };
   const auto state = std::make_shared<internal::StartState>();
+  const Frame* caller = violet::running->top->caller;
   const Unready child(
-      internal::spawn_in(*this, {}, std::move(function), Started(state),
-                         std::move(arguments)...),
+      internal::spawn_in(
+          *this, caller == nullptr ? std::source_location() : caller->where(),
+          std::move(function), Started(state), std::move(arguments)...),
       *state);
   co_await StartEvent(child.job().block(), *state);
   co_return child.job();

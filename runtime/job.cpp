@@ -13,17 +13,6 @@ std::string Ending::text() const {
                  reason});
 }
 
-namespace {
-
-void complain_of(const JobBlock& job) noexcept {
-  complain_with([&] {
-    return concat(
-        {"job #", job.id(), " failed, nobody asked, ", job.ending()->text()});
-  });
-}
-
-}  // namespace
-
 JobEndEvent::JobEndEvent(JobBlock* target) noexcept : target_(target) {
   if (target_ != nullptr) target_->hold();
 }
@@ -35,10 +24,21 @@ JobEndEvent::~JobEndEvent() {
   if (target_ != nullptr) target_->drop();
 }
 
+// It stays in the list when it is woken: until its job goes on, the failure
+// of the other one is still to be seen here.
 bool JobEndEvent::attempt_end() noexcept {
-  if (target_ == nullptr || target_->over()) return true;
-  if (!in_list()) target_->joiners_.push_back(*this);
+  if (target_ == nullptr) return true;
+  if (target_->over()) {
+    if (in_list()) target_->joiners_.remove(*this);
+    return true;
+  }
+  stand_by();
   return false;
+}
+
+void JobEndEvent::stand_by() noexcept {
+  if (target_ == nullptr || target_->over() || in_list()) return;
+  target_->joiners_.push_back(*this);
 }
 
 namespace {
@@ -73,7 +73,9 @@ bool JobEndEvent::attempt_join() noexcept {
 }
 
 void JobEndEvent::undo() noexcept {
-  if (in_list()) target_->joiners_.remove(*this);
+  if (!in_list()) return;
+  target_->joiners_.remove(*this);
+  target_->lost_joiner();
 }
 
 void JobEndEvent::describe_end(const char* verb, Description& out) const {
@@ -120,7 +122,34 @@ std::exception_ptr JobBlock::see_error() noexcept {
 }
 
 void JobBlock::wake_joiners() noexcept {
-  while (!joiners_.empty()) wake(*joiners_.pop_front().job());
+  if (joiners_.empty()) return;
+  for (JobEndEvent* joiner = &joiners_.front(); joiner != nullptr;
+       joiner = joiners_.next(*joiner)) {
+    wake(*joiner->job());
+  }
+}
+
+/// True if somebody waits who will see its exception.
+bool JobBlock::is_joined() const noexcept {
+  if (joiners_.empty()) return false;
+  JobEndEvent* joiner = &joiners_.front();
+  while (joiner != nullptr && !joiner->sees()) joiner = joiners_.next(*joiner);
+  return joiner != nullptr;
+}
+
+/// One who waited has gone without having seen the exception. If that was the
+/// last one, a group that wants to hear at once hears now.
+void JobBlock::lost_joiner() noexcept {
+  if (!unseen_ || told_ || group_ == nullptr || !ended()) return;
+  if (group_->hears_ != Hears::kAtOnce || is_joined()) return;
+  group_->unseen_.remove(*this);
+  group_->hear(*this);
+}
+
+void JobBlock::complain_of_failure() const noexcept {
+  complain_with([&] {
+    return concat({"job #", id(), " failed, nobody asked, ", ending()->text()});
+  });
 }
 
 /// The last handle is gone: an exception that nobody has seen becomes a
@@ -129,24 +158,12 @@ void JobBlock::report_unseen() noexcept {
   references_ = 1;  // ours, while we tell
   unseen_ = false;
   if (group_ == nullptr) {
-    complain_of(*this);
+    complain_of_failure();
   } else {
     group_->unseen_.remove(*this);
     group_->hear(*this);
   }
   drop();
-}
-
-/// A child has failed. A group that hears at once keeps it until somebody has
-/// seen the error.
-void Group::hear(JobBlock& child) noexcept {
-  if (being_destroyed_) return complain_of(child);
-  if (hears_ == Hears::kAtOnce) {
-    child.hold();
-    child.told_ = child.unseen_ = true;
-    if (child.ended()) unseen_.push_back(child);  // else it will be; see remove
-  }
-  failed(child);
 }
 
 /// The group is no more; what nobody ever sees goes to stderr.
@@ -169,10 +186,20 @@ Cleanup::Cleanup(JobBlock& job) : job_(&job) {
 Cleanup::Cleanup(Cleanup&& other) noexcept
     : job_(other.job_), finishes_(std::move(other.finishes_)) {}
 
+/// A kill comes from above: of the jobs that it takes, the one that holds all
+/// the others. Whoever joins its group waits for all that cleans up after it.
+JobBlock& Cleanup::outermost_dying() const noexcept {
+  JobBlock* outermost = job_;
+  for (JobBlock* j = job_; j != nullptr; j = j->group_->owner()) {
+    if (j->step == Step::kDying) outermost = j;
+  }
+  return *outermost;
+}
+
 void Cleanup::begin(JobBlock& runs) noexcept {
   runs_ = &runs;
   ++runs.shields_;
-  group_ = job_->whole().group_;
+  group_ = outermost_dying().whole().group_;
   group_->cleanups_.push_back(*this);
   for (JobBlock* j = job_; j != nullptr; j = j->group_->owner()) {
     if (j->step != Step::kDying) continue;

@@ -32,6 +32,7 @@
 namespace violet {
 
 class Cleanup;
+struct Dying;
 class Group;
 class JobBlock;
 class Loop;
@@ -53,6 +54,12 @@ class JobEndEvent : public Event, public Link<JobEndEvent> {
  public:
   void undo() noexcept override;
 
+  /// See Event::stand_by: a failure is to find who is about to join.
+  void stand_by() noexcept;
+
+  /// True if the job's exception will be thrown here.
+  virtual bool sees() const noexcept { return false; }
+
  protected:
   /// `target` may be null, which counts as ended.
   explicit JobEndEvent(JobBlock* target) noexcept;
@@ -71,7 +78,7 @@ class JobEndEvent : public Event, public Link<JobEndEvent> {
   /// killed; Misuse if there is no job, or it could never end.
   void throw_ending() const;
 
-  const Stack* awaited() const noexcept final;
+  const Stack* awaited() const noexcept override;
 
   JobBlock* target_;  // counted
 };
@@ -141,6 +148,7 @@ class JobBlock : public QueueLink<JobBlock>,
   friend class Loop;
   friend class Shielded;
   friend class Cleanup;
+  friend struct Dying;
   friend void wake(Stack& job) noexcept;
 
   // What depends on the job's own type.
@@ -149,7 +157,10 @@ class JobBlock : public QueueLink<JobBlock>,
   virtual void forget_arguments() noexcept = 0;
 
   void report_unseen() noexcept;
+  void complain_of_failure() const noexcept;
   void wake_joiners() noexcept;
+  bool is_joined() const noexcept;
+  void lost_joiner() noexcept;
 
   // Flags share a word with the stack's own, and all that a step touches lies
   // together.
@@ -159,6 +170,7 @@ class JobBlock : public QueueLink<JobBlock>,
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
   bool marked_ : 1 = false;          // for its group's own use
   bool told_ : 1 = false;            // its group has heard, and holds it
+  bool busy_below_ : 1 = false;      // it, or one below it, is Dying
   std::uint8_t groups_ = 0;          // alive in its frames; 255: many
   std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 
@@ -361,7 +373,7 @@ class Job {
 /// When a group hears that a child has failed.
 enum class Hears : std::uint8_t {
   kInTheEnd,  ///< when no handle to the child is left: somebody may still ask
-  kAtOnce,    ///< as the child ends, unless somebody is waiting for that
+  kAtOnce,    ///< as the child ends, unless somebody joins it just then
 };
 
 /// What becomes of a job that is spawned into a group.
@@ -415,6 +427,8 @@ class Group : public Link<Group> {
   /// the caller has returned.
   bool kill_each(std::string_view reason, std::source_location where,
                  bool force = false) noexcept;
+  bool kill_round(std::string_view reason, std::source_location where,
+                  bool force) noexcept;
 
   /// See dissolve().
   ~Group() { dissolve(); }
@@ -523,7 +537,9 @@ class Cleanup : public Link<Cleanup> {
   void begin(JobBlock& runs) noexcept;
 
  private:
-  JobBlock* job_;                    // set until begin()
+  JobBlock& outermost_dying() const noexcept;
+
+  JobBlock* job_;                    // that may be killed
   JobBlock* runs_ = nullptr;         // this lies in its arguments
   Group* group_ = nullptr;           // of meaning while this is in its list
   std::vector<JobBlock*> finishes_;  // counted; has room for all from the start

@@ -435,7 +435,7 @@ inline void Loop::settle(JobBlock& job) noexcept {
 void Loop::failed(JobBlock& job) noexcept {
   const bool at_once = job.group_->hears_ == Hears::kAtOnce;
   job.unseen_ = job.references_ > 1;
-  if (!job.unseen_ || (at_once && job.joiners_.empty())) job.group_->hear(job);
+  if (!job.unseen_ || (at_once && !job.is_joined())) job.group_->hear(job);
 }
 
 /// Ends a job that has returned, thrown or been killed. Its frames and
@@ -527,11 +527,8 @@ void Loop::orphan_groups_of(JobBlock& job) noexcept {
 /// True while the job, or one that lives in its frames, is busy or shielded.
 bool Loop::held_back(const JobBlock& job, bool force) const noexcept {
   if (job.shields_ != 0 && !force) return true;
-  if (on_processor_ != nullptr && on_processor_->is_below(job)) return true;
-  for (const Dying* dying = dying_; dying != nullptr; dying = dying->outer) {
-    if (dying->job.is_below(job)) return true;
-  }
-  return false;
+  if (job.busy_below_) return true;
+  return on_processor_ != nullptr && on_processor_->is_below(job);
 }
 
 /// `job` or what lived in its frames is no longer busy: carries out the kills
@@ -560,7 +557,7 @@ void Loop::note_kill(JobBlock& job, std::string_view reason,
 
 bool kill_job(JobBlock& job, std::string_view reason,
               std::source_location where) noexcept {
-  if (job.ended()) return true;
+  if (job.ended()) return job.over();
   Loop& loop = job.group()->loop();
   if (loop_here == &loop) return loop.kill(job, reason, where);
   const Loop::Entered entered(loop);
@@ -577,6 +574,20 @@ Group::Group(Loop& loop, JobBlock* owner, Hears hears, bool hidden) noexcept
       hears_(hears) {
   loop.groups_.push_back(*this);
   if (owner != nullptr && owner->groups_ != kManyGroups) ++owner->groups_;
+}
+
+/// A child has failed. A group that hears at once keeps it until somebody has
+/// seen the error.
+void Group::hear(JobBlock& child) noexcept {
+  if (being_destroyed_) return child.complain_of_failure();
+  std::optional<Loop::Entered> entered;
+  if (loop_here != &loop_) entered.emplace(loop_);
+  if (hears_ == Hears::kAtOnce) {
+    child.hold();
+    child.told_ = child.unseen_ = true;
+    if (child.ended()) unseen_.push_back(child);  // else it will be; see remove
+  }
+  failed(child);
 }
 
 void Group::dissolve() noexcept {
@@ -613,22 +624,35 @@ bool Group::kill_all(std::string_view reason, std::source_location where,
 
 // The owner counts as dying meanwhile: a child's destructor may kill it, and
 // the group must not die while its children are being counted out. A dying
-// child may also kill its siblings, or spawn another one; so after each the
-// search begins anew, and ends when all that is left is held.
+// child may also kill its siblings, spawn another one, or have held the kill
+// of one that was passed over: so this goes on until a whole round ends none.
 bool Group::kill_each(std::string_view reason, std::source_location where,
                       bool force) noexcept {
   std::optional<Dying> counting;
   if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
+  while (kill_round(reason, where, force) && !children_.empty()) continue;
+  return children_.empty();
+}
+
+/// Kills each child once, newest first. Returns: true if any has ended.
+bool Group::kill_round(std::string_view reason, std::source_location where,
+                       bool force) noexcept {
+  bool ended = false;
   JobBlock* child = newest();
+  if (child != nullptr) child->hold();
   while (child != nullptr) {
-    child->hold();
-    const bool held =
-        !loop_.kill(*child, reason, where, force) && !child->ended();
-    JobBlock* next = held ? children_.previous(*child) : newest();
+    JobBlock* next = children_.previous(*child);
+    if (next != nullptr) next->hold();
+    loop_.kill(*child, reason, where, force);
+    ended = ended || child->ended();
     child->drop();
     child = next;
+    if (next == nullptr || !next->ended()) continue;
+    child = newest();  // the place is lost with it
+    if (child != nullptr) child->hold();
+    next->drop();
   }
-  return children_.empty();
+  return ended;
 }
 
 // As above, a dying child may kill its siblings: who comes next is held, and

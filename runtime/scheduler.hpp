@@ -68,15 +68,26 @@ class PipeSignalIgnored {
 /// kill another job. Nothing that holds one of them may die meanwhile.
 struct Dying {
   Dying(Dying*& top, JobBlock& which) noexcept
-      : job(which), outer(std::exchange(top, this)), top_(top) {}
+      : job(which), outer(std::exchange(top, this)), top_(top) {
+    while (end_ != nullptr && !end_->busy_below_) mark(end_, true);
+  }
   Dying(const Dying&) = delete;
-  ~Dying() { top_ = outer; }
+  ~Dying() {
+    top_ = outer;
+    for (JobBlock* marked = &job; marked != end_;) mark(marked, false);
+  }
 
   JobBlock& job;
   Dying* outer;
 
  private:
+  static void mark(JobBlock*& job, bool busy) noexcept {
+    job->busy_below_ = busy;
+    job = job->group()->owner();
+  }
+
   Dying*& top_;
+  JobBlock* end_ = &job;  // from job up to here, this one has set the marks
 };
 
 /// A loop's own group: the root, what it spawned, and what was spawned from

@@ -96,18 +96,22 @@ Task<> keep(Outcome<T>& outcome, Task<T> task) {
   }
 }
 
-/// A call that waits for its time. A kill makes a job of it, which was made
-/// beforehand, since a kill cannot fail for want of memory.
+/// A call that waits for its time, and the job that it is after a kill. The
+/// job and the frame of the call are made beforehand: a kill cannot fail for
+/// want of memory.
 template <class F, class... Args>
 class LastJob final : public TypedJob<void> {
  public:
   LastJob(JobBlock& job, Duration limit, F&& function, Args&&... arguments)
       : limit_(limit),
+        cleanup_(std::in_place, job),
         kept_(std::in_place, std::move(function),
               std::tuple<Args...>(std::move(arguments)...)),
-        cleanup_(std::in_place, job) {}
+        call_(std::apply(kept_->first, std::move(kept_->second))),
+        run_(run()) {}
 
-  Task<> call() { return std::apply(kept_->first, std::move(kept_->second)); }
+  /// The call, to be awaited in place.
+  Task<> call() noexcept { return std::move(call_); }
 
   /// The job that it was made for is being killed.
   void begin(Loop& loop) noexcept {
@@ -116,20 +120,35 @@ class LastJob final : public TypedJob<void> {
   }
 
  private:
+  // Nobody could be told of what it throws: those whose job this was are
+  // gone, and it must not end what goes on.
   Task<> run() {
-    const bool ended = co_await within(limit_, call());
-    if (!ended) complain("a cleanup took too long and was killed");
+    try {
+      const bool ended = co_await within(limit_, std::move(call_));
+      if (!ended) complain("a cleanup took too long and was killed");
+    } catch (...) {
+      const std::exception_ptr error = std::current_exception();
+      complain_with(
+          [&] { return concat({"a cleanup failed: ", text_of(error)}); });
+    }
   }
 
-  Frame* enter() override { return &run().release().promise(); }
+  Frame* enter() override { return &run_.release().promise(); }
   void forget_arguments() noexcept override {
+    drop(run_);
+    drop(call_);
     kept_.reset();
     cleanup_.reset();
   }
+  static void drop(Task<>& task) noexcept {
+    const Task<> dropped = std::move(task);
+  }
 
   Duration limit_;
-  std::optional<std::pair<F, std::tuple<Args...>>> kept_;
   std::optional<Cleanup> cleanup_;
+  std::optional<std::pair<F, std::tuple<Args...>>> kept_;
+  Task<> call_;  // of what is kept
+  Task<> run_;
 };
 
 /// Owns a last call until it is its turn, in whatever way.
@@ -143,22 +162,31 @@ class LastCall {
                                      std::move(arguments)...)) {}
   LastCall(const LastCall&) = delete;
   ~LastCall() {
-    if (in_place_) {
-      job_->drop();
+    if (due_) {
+      job_->begin(loop_);  // only a kill comes here while it is due
     } else {
-      job_->begin(loop_);  // only a kill comes here before in_place()
+      job_->JobBlock::drop();
     }
   }
 
-  Task<> in_place() {
-    in_place_ = true;
-    return job_->call();
+  /// From now on the call must be made.
+  void arm() noexcept { due_ = true; }
+
+  /// Makes the call in place. Its result goes to `outcome`.
+  Task<> in_place(Outcome<void>& outcome) {
+    const Shielded shielded;
+    due_ = false;
+    try {
+      co_await job_->call();
+    } catch (...) {
+      outcome.error = std::current_exception();
+    }
   }
 
  private:
   Loop& loop_;
   LastJob<F, Args...>* job_;  // counted; the loop's after begin()
-  bool in_place_ = false;
+  bool due_ = false;
 };
 
 template <class T, class F, class... Args>
@@ -167,9 +195,12 @@ Task<T> finally_in(Duration limit, Task<T> body, F function,
   LastCall<F, Args...> last(limit, std::move(function),
                             std::move(arguments)...);
   Outcome<T> outcome;
-  co_await keep(outcome, std::move(body));
   Outcome<void> cleanup;
-  co_await shield(keep(cleanup, last.in_place()));
+  Task<> first = keep(outcome, std::move(body));  // all memory is had now
+  Task<> second = last.in_place(cleanup);
+  last.arm();
+  co_await std::move(first);
+  co_await std::move(second);
   if (outcome.error && cleanup.error) {
     complain_with([&] {
       return concat(
@@ -188,12 +219,14 @@ Task<T> finally_in(Duration limit, Task<T> body, F function,
 /// Then join() and `co_await kill()` of the job that was killed, and join()
 /// of its group, wait for it too.
 ///
-/// Function and arguments are kept until then: after a kill all else is gone,
-/// so they own what they need, or refer to what outlives the job.
+/// The function is called at the beginning, and what it returns runs then.
+/// Function and arguments are kept: after a kill all else is gone, so they own
+/// what they need, or refer to what outlives the job.
 ///
 /// Returns: what the body returns. Throws: what it throws, else what the
-/// cleanup throws.
-/// Kill: before the first step of `finally` itself, nothing runs.
+/// cleanup throws; after a kill that goes to stderr.
+/// Kill: before the first step of `finally` itself, nothing runs. What cannot
+/// wait (see shield) cuts a cleanup that runs in place.
 template <class T, class F, class... Args>
 Task<T> finally(Task<T> body, F function, Args... arguments) {
   return internal::finally_in(kCleanupLimit, std::move(body),

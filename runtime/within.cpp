@@ -25,9 +25,9 @@ void Deadline::move_to(TimePoint moment) noexcept {
   moment_ = moment;
   if (limits_.empty()) return;
   for (Limit* limit = &limits_.front(); limit; limit = limits_.next(*limit)) {
-    if (!limit->timer_.active()) continue;
+    if (!limit->timer_.active() && !limit->endless_) continue;
     loop_of(*limit->job_).timers().stop(limit->timer_);
-    limit->start();  // in the place that has just become free
+    if (!limit->start()) wake(*limit->job_);  // over() then says so
   }
 }
 
@@ -41,11 +41,12 @@ bool Limit::start() noexcept {
   Loop& loop = loop_of(*job_);
   const TimePoint end =
       deadline_ != nullptr ? deadline_->moment_ : after(loop.now(), duration_);
-  return loop.timers().start(timer_, end, *job_);
+  endless_ = end == kNever;
+  return endless_ || loop.timers().start(timer_, end, *job_);
 }
 
 bool Limit::over() noexcept {
-  if (timer_.active()) return false;
+  if (timer_.active() || endless_) return false;
   if (deadline_ == nullptr) return true;
   return deadline_->moment_ <= loop_of(*job_).now() || !start();
 }

@@ -84,6 +84,7 @@ class Limit : public Link<Limit> {
   Deadline* deadline_ = nullptr;  // outlives the wait; null: duration_ counts
   Duration duration_ = {};
   Stack* job_ = nullptr;  // who waits; null until armed
+  bool endless_ = false;  // the moment never comes: no timer is needed
   Timer timer_;
 };
 
@@ -91,6 +92,9 @@ template <class E>
 class Within final : public Event {
  public:
   using Value = decltype(std::declval<E&>().result());
+
+  /// True around a task: that is killed rather than undone.
+  static constexpr bool kIsPart = requires(E& e) { e.given_up(); };
 
   Within(Limit&& limit, E&& event) noexcept
       : event_(std::move(event)), limit_(std::move(limit)) {}
@@ -116,6 +120,8 @@ class Within final : public Event {
     limit_.stop();
   }
 
+  void stand_by() noexcept { stand_by_part(event_); }
+
   bool idle() const noexcept override { return event_.idle(); }
 
   void decide(const Event& part) noexcept override {
@@ -140,18 +146,29 @@ class Within final : public Event {
     }
   }
 
- private:
-  static constexpr bool kIsPart = requires(E& e) { e.given_up(); };
+  /// As of PartEvent: for a limit around this one.
+  bool give_up(std::string_view reason) noexcept
+    requires kIsPart
+  {
+    return event_.give_up(reason);
+  }
+  bool given_up() const noexcept
+    requires kIsPart
+  {
+    return event_.given_up();
+  }
 
+ private:
   bool complete() noexcept {
     limit_.stop();
-    if constexpr (kIsPart) expired_ = event_.given_up();
+    if constexpr (kIsPart) expired_ = gave_up_ && event_.given_up();
     return true;
   }
 
   /// Returns: false if a shield holds the part, which then ends by itself.
   bool expire() noexcept {
     if constexpr (kIsPart) {
+      gave_up_ = true;
       if (!event_.give_up("its time is up")) return false;
     }
     undo_part(event_);
@@ -161,6 +178,7 @@ class Within final : public Event {
   E event_;
   Limit limit_;
   bool late_ = false;  // the limit passed while the event let others go first
+  bool gave_up_ = false;  // the part has been killed for this limit
   bool expired_ = false;
 };
 
