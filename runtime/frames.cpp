@@ -28,6 +28,9 @@ thread_local PoolKeeper keeper;
 void* FramePool::take_fresh(std::size_t size_class) {
   const std::size_t bytes = size_class * kStepBytes;
   const bool pooled = kPooled && size_class < kClasses && !singly_;
+  if (pooled && free_[size_class] != nullptr) {
+    return std::exchange(free_[size_class], free_[size_class]->next);
+  }
   void* memory = pooled ? carve(bytes) : sys::calls->allocate(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   ++made_;
@@ -57,7 +60,10 @@ bool FramePool::add_chunk() {
   return true;
 }
 
-void FramePool::give_back_fresh(void* memory) noexcept {
+void FramePool::give_back_fresh(void* memory, std::size_t size_class) noexcept {
+  if (kPooled && size_class < kClasses && !singly_) {
+    return keep(memory, size_class);
+  }
   std::free(memory);
   if (--made_ == 0) singly_ = wanted_singly_;
 }

@@ -74,9 +74,9 @@ class FramePool {
   void give_back(void* memory, std::size_t bytes) noexcept {
     const std::size_t size_class = (bytes + kStepBytes - 1) / kStepBytes;
     if (!kPooled || size_class >= kClasses || singly_) {
-      return give_back_fresh(memory);
+      return give_back_fresh(memory, size_class);
     }
-    free_[size_class] = ::new (memory) Free{free_[size_class]};
+    keep(memory, size_class);
   }
 
   /// Blocks now in use; for tests and statistics. Cost: counts the free ones.
@@ -100,10 +100,16 @@ class FramePool {
     Free* next;
   };
 
+  void keep(void* memory, std::size_t size_class) noexcept {
+    free_[size_class] = ::new (memory) Free{free_[size_class]};
+  }
+
+  // The library decides what is pooled: a program that is compiled for
+  // AddressSanitizer may be linked to one that is not.
   void* take_fresh(std::size_t size_class);
   void* carve(std::size_t bytes);
   bool add_chunk();
-  void give_back_fresh(void* memory) noexcept;
+  void give_back_fresh(void* memory, std::size_t size_class) noexcept;
 
   // Each block comes and goes by itself, so that the lists stay empty, and no
   // take() needs to ask. Changes only while made_ is 0; wanted_singly_ says

@@ -93,9 +93,16 @@ Loop::~Loop() {
         return concat({"a job failed unseen: ", text_of(own_.failure)});
       });
     }
+    while (Group* left = another_group()) left->dissolve();
   }
   mailbox_->close();
   slots_.remove_home(home_);
+}
+
+/// A group on the heap may outlive even the loop, without any job.
+Group* Loop::another_group() noexcept {
+  Group* group = &groups_.front();
+  return group != &own_ ? group : groups_.next(own_);
 }
 
 Loop& Loop::current() {

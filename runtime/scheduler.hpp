@@ -300,6 +300,7 @@ class Loop {
   void destroy(JobBlock& job) noexcept;
   void hold_kill(JobBlock& job) noexcept;
   void orphan_groups_of(JobBlock& job) noexcept;
+  Group* another_group() noexcept;
   bool held_back(const JobBlock& job, bool force) const noexcept;
   void carry_out_held_kills(JobBlock* job) noexcept;
   void note_kill(JobBlock& job, std::string_view reason,

@@ -12,6 +12,10 @@ std::string limit_text(Duration limit) {
 Deadline::Deadline(Duration duration)
     : moment_(after(Loop::current().now(), duration)) {}
 
+Deadline::~Deadline() {
+  while (!limits_.empty()) limits_.pop_front().deadline_ = nullptr;
+}
+
 bool Deadline::passed() const {
   return Loop::current().now() >= moment_;
 }

@@ -30,7 +30,7 @@ std::string limit_text(Duration limit);
 
 /// A moment by which something must have happened, and which may be moved
 /// while it is waited for. One deadline may limit several waits, also at the
-/// same time; it outlives them.
+/// same time. If it goes before they have ended, they keep its last moment.
 class Deadline {
  public:
   /// `duration` from now. Throws: Misuse outside a loop.
@@ -38,6 +38,7 @@ class Deadline {
   explicit Deadline(TimePoint moment) noexcept : moment_(moment) {}
   Deadline(const Deadline&) = delete;
   Deadline& operator=(const Deadline&) = delete;
+  ~Deadline();
 
   TimePoint moment() const noexcept { return moment_; }
 
@@ -81,7 +82,7 @@ class Limit : public Link<Limit> {
   friend class Deadline;
   bool start() noexcept;
 
-  Deadline* deadline_ = nullptr;  // outlives the wait; null: duration_ counts
+  Deadline* deadline_ = nullptr;  // null: duration_ counts
   Duration duration_ = {};
   Stack* job_ = nullptr;  // who waits; null until armed
   bool endless_ = false;  // the moment never comes: no timer is needed
