@@ -282,7 +282,7 @@ class ChannelRecvEvent final : public ChannelEvent {
 /// the last of all that were ever made goes, the channel is closed.
 ///
 /// Use: hand one to each producer, and keep none; then the consumers end by
-/// themselves.
+/// themselves. Make all before the first can go, or that closes the channel.
 template <class T>
 class Sender final : private ChannelHandle {
  public:
@@ -396,7 +396,7 @@ class Channel final : public ChannelCore {
   }
 
   /// Receives one item.
-  /// Suspends: until there is one that nobody in line before has claim to.
+  /// Suspends: until there is one that is not for a receiver further ahead.
   /// Returns: the item; nothing once the channel is closed and empty.
   /// Throws: Misuse if the channel is destroyed meanwhile.
   /// Kill: no item has been taken; the next in line gets it.

@@ -160,8 +160,8 @@ inline Finishers::NextEvent Finishers::next() noexcept {
 /// Runs tasks at the same time.
 /// Returns: a tuple of what they return, in the order in which they stand;
 /// std::monostate for one that returns nothing.
-/// Throws: the first failure; the other tasks are killed then. Of failures
-/// besides, one line each goes to stderr.
+/// Throws: the first failure; the other tasks are killed then. Further
+/// failures go to stderr, one line each. Killed if somebody killed one of them.
 template <class... T>
 Task<std::tuple<internal::Kept<T>...>> all(Task<T>... tasks) {
   [[maybe_unused]] const std::source_location where = internal::line_of_call();
@@ -309,7 +309,7 @@ class AnyEvent final : public Event {
   };
 
   // One that lets others go first has put the job into the ready queue: the
-  // rest waits for that turn.
+  // rest waits for that step.
   bool may_try() noexcept { return job()->step != Step::kReady; }
 
   bool try_all() noexcept {

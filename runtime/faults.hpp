@@ -6,6 +6,8 @@
 // byte, there is no memory for the tenth frame. What it does not refuse goes
 // on to whoever answered before it: the kernel, or a SimNetwork.
 //
+// Include <violet/testing.hpp>.
+//
 //     FaultPlan plan;
 //     plan.one_byte().interrupt_every(3);
 //     plan.fail(Call::kAccept, EMFILE, 2);

@@ -12,8 +12,8 @@
 // its exception. A handler for failures changes that: then each child is on
 // its own. A limit makes newcomers wait for their start.
 //
-// Refused: throwing a child's failure into the owner's other waits. An owner
-// that never joins would be hit anywhere; one that joins is hit there.
+// Refused: throwing a child's failure into the owner's other waits. Then every
+// co_await of the owner could throw; as it is, only join() does.
 //
 // Built on: scheduler. See: N. J. Smith, "Notes on structured concurrency"
 // (2018), and Trio's nursery.
@@ -47,12 +47,13 @@ struct StartState {
 };
 }  // namespace internal
 
-/// Given to a child by TaskGroup::start. The child says ready() once.
+/// What TaskGroup::start gives to its child, which calls ready() when it is.
 class Started {
  public:
   explicit Started(std::shared_ptr<internal::StartState> state) noexcept
       : state_(std::move(state)) {}
 
+  /// Lets start() return. Once is enough; without effect if it is gone.
   void ready() const noexcept {
     state_->ready = true;
     wake_all(state_->waiters);
@@ -62,8 +63,9 @@ class Started {
   std::shared_ptr<internal::StartState> state_;
 };
 
-/// Jobs that end before this does. A local variable of the job that makes it;
-/// neither copied nor moved.
+/// Jobs that end before this does. A local variable of the job that makes it,
+/// or in an object of that job; neither copied nor moved. When that job ends,
+/// the group is closed.
 class TaskGroup final : public Group {
  public:
   static constexpr std::size_t kNoLimit =
@@ -76,7 +78,8 @@ class TaskGroup final : public Group {
 
   /// Kills what is left, at once and newest first, shields or not. Failures
   /// that nobody has seen go to stderr. Jobs that still wait in join() or
-  /// room() get Misuse.
+  /// room() get Misuse. From within one of its own jobs it ends the process
+  /// with a sentence.
   ~TaskGroup();
 
   /// From now on a child that fails concerns nobody but `handler`, which is
@@ -90,8 +93,9 @@ class TaskGroup final : public Group {
 
   /// Starts `function(arguments...)` as a job of this group; see
   /// violet::spawn. What its children spawn belongs to this group as well.
-  /// Once a child has failed, newcomers are killed before they run.
-  /// Throws: Misuse after close().
+  /// From the failure of a child to the next join(), newcomers are killed
+  /// before they run.
+  /// Throws: Misuse after close(), or once the job that made the group ended.
   template <class F>
   auto spawn(F&& function,
              std::source_location where = std::source_location::current()) {
@@ -194,7 +198,7 @@ class TaskGroup final : public Group {
   const std::size_t limit_;
   std::size_t running_ = 0;
   // Not started, oldest first. One that is killed there leaves its block
-  // behind, ended, with a reference that its turn gives back.
+  // behind, ended, with a reference that start_delayed() gives back.
   Queue<JobBlock> delayed_;
   std::unique_ptr<Handles> handler_;  // null: a failure kills the siblings
   bool failing_ = false;              // a child has failed, none has joined

@@ -9,7 +9,7 @@
 // Only one setter sets, and one atomic flag decides which; so that holds for
 // other threads, too. All else belongs to the loop's thread. A setter for
 // other threads puts the value into a letter and posts that to the loop. The
-// letter is written ahead: giving up must not need memory.
+// letter is allocated beforehand, so that a setter never needs memory.
 //
 // Built on: remote, scheduler.
 // SPDX-License-Identifier: MIT
@@ -278,7 +278,7 @@ class OneshotEvent final : public Event {
   std::shared_ptr<internal::OneshotState<T>> state_;
 };
 
-/// A value that somebody outside of all jobs sends to one job, once.
+/// A value that reaches one job, once: from a callback, a job or a thread.
 ///
 ///     Oneshot<int> answer;
 ///     ask(question, answer.setter());

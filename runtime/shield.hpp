@@ -151,7 +151,7 @@ class LastJob final : public TypedJob<void> {
   Task<> run_;
 };
 
-/// Owns a last call until it is its turn, in whatever way.
+/// Owns a last call until it is made, in whatever way.
 template <class F, class... Args>
 class LastCall {
  public:
@@ -224,7 +224,8 @@ Task<T> finally_in(Duration limit, Task<T> body, F function,
 /// what they need, or refer to what outlives the job.
 ///
 /// Returns: what the body returns. Throws: what it throws, else what the
-/// cleanup throws; after a kill that goes to stderr.
+/// cleanup throws; if both throw, or after a kill, the cleanup's is a line on
+/// stderr, and so is the end of one that took too long.
 /// Kill: before the first step of `finally` itself, nothing runs. What cannot
 /// wait (see shield) cuts a cleanup that runs in place.
 template <class T, class F, class... Args>

@@ -13,6 +13,9 @@
 //     Loop loop(options);
 //     loop.run(my_test());  // Listener, connect(), server() as ever
 //
+// Include <violet/testing.hpp>. With options.network = true each run of
+// testing::play and its like has a network of its own.
+//
 // Stream sockets of IPv4, IPv6 and unix are simulated; every address can be
 // bound, and two of one number are the same place. Everything else is real
 // and works beside them: pipes, files, datagrams. While something real is
@@ -61,8 +64,8 @@ class SimNetwork {
   /// For LoopOptions::poller.
   Poller& poller() noexcept;
 
-  /// Virtual time. What is to arrive while it passes arrives at the next
-  /// turn.
+  /// Virtual time. What is to arrive while it passes arrives at the loop's
+  /// next turn.
   TimePoint now() noexcept;
   void advance(Duration duration) noexcept;
 

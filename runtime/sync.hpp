@@ -1,11 +1,11 @@
 // sync.hpp - semaphore, mutex, flag and condition.
 //
 // The idea: what passes between jobs is granted. Who gives something up
-// assigns it to the first who waits and wakes that job; it is never up for
-// grabs in between. So newcomers queue behind, first in is first out, and
+// assigns it to the first who waits and wakes that job; nobody can take it in
+// between. So newcomers queue behind, first in is first out, and
 // nobody starves. A job that was granted something, and is killed or runs out
 // of time before it goes on, hands it to the next in line: nothing is lost.
-// While nobody waits, all this is a counter or a flag.
+// While nobody waits, all this is a number that is counted up and down.
 //
 // What is held is an object (Permit, Mutex::Lock) whose destructor gives it
 // back, in whatever way its job ends.
@@ -275,7 +275,8 @@ class Mutex {
   /// Kill: it is not taken; if it was granted, the next job gets it.
   LockEvent lock() noexcept;
 
-  /// Takes the mutex if nobody holds it.
+  /// Takes the mutex if nobody holds it. Returns: nothing if somebody does, be
+  /// it this job.
   /// Throws: Misuse outside a loop.
   std::optional<Lock> try_lock();
 

@@ -24,6 +24,8 @@
 // goes on between two ends in one process is as repeatable as the rest; news
 // from outside comes when it comes.
 //
+// Include <violet/testing.hpp>: it has FaultPlan and SimNetwork, too.
+//
 // Built on: scheduler, director, poller_sim.
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -56,7 +58,8 @@ class Hang : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The run has left something behind. The text says what.
+/// The run has left something behind: frames, jobs, timers, waits, descriptors
+/// that a loop knows. The text says what. A bare Fd is not found.
 class Leak : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -348,11 +351,11 @@ Explored explore(Body body, const Options& options = Options()) {
   return internal::explore(runs, options);
 }
 
-/// Runs a copy of `body` again and again, and kills a job in each run: each
-/// time at another wait, right when it begins or when it is over and the job
-/// is about to go on. The others then run to their end. That is done for all
-/// waits that there are first in, first out; then once for each of
-/// options.seeds other orders, at random, where it may be any job.
+/// Runs a copy of `body` again and again, and kills a job in each run, while
+/// the others go on to their end. First in, first out, that is done twice for
+/// each wait: once when it has begun, once when it is over and the job is about
+/// to go on. Then each of options.seeds other orders has one kill, of any job
+/// at any step, drawn by the seed.
 /// Throws: Failure, if a run throws anything but Killed, hangs, or leaves
 /// something behind.
 template <class Body>
@@ -396,7 +399,7 @@ class AllBlockedEvent final : public Event {
 /// is due. Time does not jump meanwhile. What the system has still on its way
 /// to a descriptor, or another thread to the loop, is not seen. Works in any
 /// loop.
-/// Suspends: always. Several jobs that wait so take turns.
+/// Suspends: always. Of several jobs that wait so, one goes on at a time.
 /// Kill: nothing is lost.
 inline AllBlockedEvent wait_all_blocked() noexcept {
   return AllBlockedEvent();

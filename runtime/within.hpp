@@ -45,8 +45,8 @@ class Deadline {
   /// True once the moment has come. Throws: Misuse outside a loop.
   bool passed() const;
 
-  /// Moves it. A wait whose limit has passed and who has not been told yet
-  /// goes on if the new moment is still to come.
+  /// Moves it. If it had passed already, a job that waits and has not had its
+  /// step since waits on until the new moment.
   void move_to(TimePoint moment) noexcept;
 
   /// Moves it to `duration` from now. Throws: Misuse outside a loop.
@@ -110,7 +110,7 @@ class Within final : public Event {
     if (!limit_.armed() && !limit_.arm(*job())) error_ = ENOMEM;
     if (error_ == 0 && !limit_.over()) return false;
     // An event that lets others go first stands in the ready queue already:
-    // the limit then counts at its next turn.
+    // the limit then counts at its next step.
     if (job()->step != Step::kReady) return expire();
     late_ = true;
     return false;
@@ -183,12 +183,13 @@ class Within final : public Event {
   bool expired_ = false;
 };
 
-/// Waits for an event, but not longer than `limit`, counted as sleep() does.
+/// Waits for an event, but not longer than `limit` from where it begins
+/// to wait.
 /// What completes is never lost to the limit. With a limit of zero only what
 /// is possible after one look at the poller completes.
 /// Suspends: until the event completes or the limit has passed.
-/// Kill: as of the event; so also where the limit ends a wait: a part of what
-/// sendall() was given may be out.
+/// Kill: as for the event. A limit that passes undoes the event in the same
+/// way: of what sendall() was given, a part may be out.
 /// Returns: an optional of what the event yields; for one that yields
 /// nothing, true if it completed.
 /// Throws: what the event throws.
@@ -208,7 +209,7 @@ Within<E> within(Deadline& deadline, E&& event) noexcept {
 
 /// Runs a task, but not longer than `limit`. When the time is up its frames
 /// are destroyed at its next wait; under a shield, when that is over.
-/// Suspends: at least for the turn in which the task begins.
+/// Suspends: always, since the task begins in a step of its own.
 /// Returns: an optional of what the task returns; for one that returns
 /// nothing, true if it has ended.
 /// Throws: what the task throws.
