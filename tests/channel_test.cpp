@@ -1342,3 +1342,33 @@ TEST_CASE("channel: whoever is killed when, each item arrives once",
         budgets[seed / 4 % 4]);
   }
 }
+
+TEST_CASE("channel: two producers end three consumers once all is received",
+          "[channel]") {
+  for (const std::size_t capacity : {0u, 1u, 8u}) {
+    play_all([capacity]() -> Task<> {
+      Channel<int> channel(capacity);
+      const auto produce = [](Sender<int> sender, int first) -> Task<> {
+        for (int i = 0; i < 50; ++i) co_await sender.send(first + i);
+      };
+      const auto consume = [](Receiver<int> receiver, Numbers& got) -> Task<> {
+        while (auto item = co_await receiver.recv()) got.push_back(*item);
+      };
+      Numbers got;
+      std::vector<Job<>> jobs;
+      for (int i = 0; i < 3; ++i) {
+        jobs.push_back(spawn(consume, channel.receiver(), std::ref(got)));
+      }
+      // All handles are made before the first can go.
+      jobs.push_back(spawn(produce, channel.sender(), 0));
+      jobs.push_back(spawn(produce, channel.sender(), 50));
+      for (const Job<>& one : jobs) co_await join(one);
+      Numbers all(100);
+      std::iota(all.begin(), all.end(), 0);
+      std::sort(got.begin(), got.end());
+      CHECK(got == all);
+      CHECK(channel.closed());
+      CHECK(channel.size() == 0);
+    });
+  }
+}

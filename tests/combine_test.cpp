@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -15,6 +16,7 @@
 #include "../net/listener.hpp"
 #include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
+#include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
@@ -535,4 +537,61 @@ TEST_CASE("completed: what is left at the end of its scope is killed",
     log += "| ";
   });
   CHECK(log == "+a +b -b | -a ");
+}
+
+// ------------------------------------------------- what others have found out
+
+TEST_CASE("map_limited: items that the range makes as it goes are kept",
+          "[combine]") {
+  play([]() -> Task<> {
+    const auto later = [](const int& item) -> Task<int> {
+      co_await violet::sleep(1ms);
+      co_return item;
+    };
+    const auto range = std::views::iota(0, 6);
+    const auto values = co_await map_limited(3, range, later);
+    CHECK(values == std::vector<int>{0, 1, 2, 3, 4, 5});
+  });
+}
+
+TEST_CASE("any: what a loser throws under its shield goes to stderr",
+          "[combine]") {
+  const std::string errors = errors_of([] {
+    play([]() -> Task<> {
+      const auto result =
+          co_await any(nap(1s), shield(fail_after(2s, "the loser")));
+      CHECK(result.index() == 0);
+    });
+  });
+  CHECK(contains(errors, "one of several tasks failed too: the loser"));
+}
+
+TEST_CASE("any: of two strays one is thrown, the other told", "[combine]") {
+  const std::string errors = errors_of([] {
+    play([]() -> Task<> {
+      const auto spawns = []() -> Task<> {
+        spawn(fail_after, 1s, "first");
+        spawn(fail_after, 1s, "second");
+        co_await violet::sleep(9s);
+      };
+      const std::string text =
+          co_await thrown_by<std::runtime_error>(any(spawns(), nap(9s)));
+      CHECK(text == "first");
+    });
+  });
+  CHECK(contains(errors, "failed too: second"));
+}
+
+TEST_CASE("any: a part that another one ends completes at once", "[combine]") {
+  const Duration elapsed = play([]() -> Task<> {
+    TaskGroup group;
+    const Job<> job = group.spawn(long_sleep);
+    const auto shielded = []() -> Task<> { co_await shield(nap(5s)); };
+    group.spawn(shielded);
+    co_await violet::sleep(1s);
+    const auto first = co_await any(wait(job), group.close());
+    CHECK(first.index() == 0);
+    CHECK(Loop::current().now().time_since_epoch() % 1s == 0s);
+  });
+  CHECK(elapsed == 1s);
 }

@@ -1,6 +1,7 @@
 // connection_test.cpp - a stream socket: connect, recv, send, shut down.
 // SPDX-License-Identifier: MIT
 #include "../net/connection.hpp"
+#include "../runtime/combine.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -1519,3 +1520,31 @@ TEST_CASE("connection: an echo handler can be killed anywhere",
   CHECK(receiving > 0);
   CHECK(sending > 0);
 }
+
+#ifdef VIOLET_COUNTS_MALLOC
+TEST_CASE("connection: a limit around an event takes no memory",
+          "[connection]") {
+  in_world([]() -> Task<> {
+    Ends ends = co_await tcp_ends();
+    spawn(echo, std::move(ends.second));
+    char buffer[64];
+    const auto exchange = [&](int times) -> Task<> {
+      for (int i = 0; i < times; ++i) {
+        const std::span<char> to(buffer);
+        const auto sent = co_await within(1s, ends.first.sendall("hello"));
+        const auto got = co_await within(1s, ends.first.recv(to));
+        if (!sent || !got) FAIL("a limit has passed");
+        const auto more =
+            co_await within(1ms, any(ends.first.recv(to), stopping()));
+        if (more) FAIL("something came");
+      }
+    };
+    co_await exchange(1);  // warm up
+    const std::size_t frames = frame_pool.live();
+    const long before = mallocs;
+    co_await exchange(100);
+    CHECK(mallocs - before == 0);
+    CHECK(frame_pool.live() == frames);
+  });
+}
+#endif

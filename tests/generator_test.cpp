@@ -562,3 +562,19 @@ TEST_CASE("generator: an aggregate that has a name is yielded", "[generator]") {
   }
   CHECK(support::Tracked::alive() == 0);
 }
+
+TEST_CASE("generator: send() to one that ended by itself or threw is refused",
+          "[generator]") {
+  const auto once = []() -> Generator<int, int> {
+    const int got = co_yield 1;
+    if (got == 7) throw std::runtime_error("seven");
+  };
+  auto ended = once();
+  ended.next();
+  CHECK(ended.send(1) == std::nullopt);
+  CHECK(misuse([&] { ended.send(2); }) == kOver);
+  auto thrower = once();
+  thrower.next();
+  CHECK(thrown<std::runtime_error>([&] { thrower.send(7); }) == "seven");
+  CHECK(misuse([&] { thrower.send(2); }) == kOver);
+}

@@ -34,6 +34,17 @@ Task<> witness(std::string& log, std::string name, Duration duration) {
   co_await violet::sleep(duration);
 }
 
+/// A job in a group in a job in a group and so on.
+Task<> nest(int depth) {
+  TaskGroup group;
+  if (depth > 0) {
+    group.spawn(nest, depth - 1);
+  } else {
+    group.spawn(long_sleep);
+  }
+  co_await group.join();
+}
+
 /// Counts how many of its kind are alive at a time.
 struct Crowd {
   int now = 0;
@@ -666,4 +677,220 @@ TEST_CASE("group: a killed start takes the child with it", "[group]") {
     CHECK(group.empty());
   });
   CHECK(log == "+slow -slow ");
+}
+
+TEST_CASE("group: whoever destroys it from within is told what to do instead",
+          "[group]") {
+  const auto end = in_child([] {
+    const auto root = []() -> Task<> {
+      auto group = std::make_unique<TaskGroup>();
+      const auto child = [&]() -> Task<> {
+        group.reset();
+        co_return;
+      };
+      group->spawn(child);
+      co_await group->join();
+    };
+    run(root());
+  });
+  CHECK(end.signal == SIGABRT);
+  CHECK(contains(end.errors,
+                 "a group is destroyed from within one of its own jobs: leave "
+                 "the scope of the group from the job that owns it"));
+}
+
+TEST_CASE("group: one on the heap may outlive its loop", "[group]") {
+  const auto end = in_child([] {
+    std::unique_ptr<TaskGroup> group;
+    const auto owner = [&]() -> Task<> {
+      group = std::make_unique<TaskGroup>();
+      group->spawn(long_sleep);
+      co_return;
+    };
+    auto loop = std::make_unique<Loop>();
+    loop->run(owner());
+    loop.reset();
+    CHECK(contains(thrown<Misuse>([&] { group->spawn(long_sleep); }),
+                   "spawn into a group that is closed"));
+    group.reset();
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.status == 0);
+}
+
+// ------------------------------------------------- what others have found out
+
+TEST_CASE("group: a failure that somebody only waits for kills the siblings",
+          "[group]") {
+  play([]() -> Task<> {
+    TaskGroup group;
+    const Job<> bad = group.spawn(fail_after, 1s, "one");
+    const Job<> good = group.spawn(long_sleep);
+    co_await wait(bad);
+    CHECK(good.killed());
+    std::string caught;
+    try {
+      co_await group.join();
+    } catch (const std::runtime_error& e) {
+      caught = e.what();
+    }
+    CHECK(caught == "one");
+  });
+}
+
+TEST_CASE("group: a failure in the step of ready() is the group's", "[group]") {
+  play([]() -> Task<> {
+    TaskGroup group;
+    const Job<> good = group.spawn(long_sleep);
+    const auto service = [](Started started) -> Task<> {
+      co_await violet::sleep(1s);
+      started.ready();
+      throw std::runtime_error("right after");
+    };
+    const Job<> bad = co_await group.start(service);
+    CHECK(good.killed());
+    std::string caught;
+    try {
+      co_await group.join();
+    } catch (const std::runtime_error& e) {
+      caught = e.what();
+    }
+    CHECK(caught == "right after");
+  });
+}
+
+TEST_CASE("group: a failure whose joiner is killed comes, handle or not",
+          "[group]") {
+  play([]() -> Task<> {
+    TaskGroup group;
+    const Job<> bad = group.spawn(fail_after, 1s, "one");
+    const Job<> good = group.spawn(long_sleep);
+    const auto joins = [](const Job<>& job) -> Task<> { co_await join(job); };
+    TaskGroup joiners;
+    Job<> joiner;
+    const auto killer = [&]() -> Task<> {
+      co_await wait(bad);
+      joiner.kill();  // which was woken, and stands behind this one
+    };
+    const Job<> kills = joiners.spawn(killer);
+    co_await yield_now();
+    joiner = joiners.spawn(joins, std::cref(bad));
+    co_await wait(joiner);
+    CHECK(joiner.killed());
+    CHECK(good.killed());
+    std::string caught;
+    try {
+      co_await group.join();
+    } catch (const std::runtime_error& e) {
+      caught = e.what();
+    }
+    CHECK(caught == "one");
+  });
+}
+
+TEST_CASE("group: whoever joins is found though its budget is used up",
+          "[group]") {
+  for (const std::uint8_t budget : {std::uint8_t{0}, std::uint8_t{32}}) {
+    CAPTURE(static_cast<int>(budget));
+    play(
+        []() -> Task<> {
+          TaskGroup group;
+          const Job<> good = group.spawn(long_sleep);
+          const auto fails = [](Started) -> Task<> {
+            throw std::runtime_error("at once");
+            co_return;
+          };
+          std::string caught;
+          try {
+            co_await group.start(fails);
+          } catch (const std::runtime_error& e) {
+            caught = e.what();
+          }
+          CHECK(caught == "at once");
+          const auto fails_too = []() -> Task<> {
+            throw std::runtime_error("too");
+            co_return;
+          };
+          const Job<> bad = group.spawn(fails_too);
+          try {
+            co_await join(bad);
+          } catch (const std::runtime_error& e) {
+            caught = e.what();
+          }
+          CHECK(caught == "too");
+          CHECK_FALSE(good.killed());
+          good.kill();
+          co_await group.join();
+        },
+        budget);
+  }
+}
+
+TEST_CASE("group: a deep nest of groups is killed in no time", "[group]") {
+  // Cubic once: 2000 levels took 11 seconds.
+  play([]() -> Task<> {
+    const Job<> job = spawn(nest, support::kSanitized ? 300 : 2000);
+    co_await violet::sleep(1s);
+    CHECK(job.kill());
+  });
+}
+
+TEST_CASE(
+    "group: a handler is called in its loop, wherever the last handle goes",
+    "[group]") {
+  const Footprint before;
+  {
+    World world;
+    Job<> bad;
+    std::string heard;
+    const auto owner = [&]() -> Task<> {
+      TaskGroup group;
+      group.on_failure([&](const FailedJob& failure) {
+        heard = text_of(failure.error);
+        CHECK(&Loop::current() == &world.loop);
+      });
+      bad = group.spawn(fail_after, 0s, "one");
+      group.spawn(long_sleep);
+      co_await group.join();
+    };
+    const Job<> job = world.loop.spawn(owner);
+    for (int i = 0; i < 5; ++i) world.loop.run_once();
+    CHECK(bad.ended());
+    CHECK(heard.empty());
+    bad = Job<>();
+    CHECK(heard == "one");
+    job.kill();
+  }
+  CHECK(Footprint() == before);
+}
+
+TEST_CASE("group: a stranger that joins it is told when it goes", "[group]") {
+  play([]() -> Task<> {
+    std::string told;
+    TaskGroup strangers;
+    const auto waits = [&](TaskGroup& group, bool joins) -> Task<> {
+      try {
+        if (joins) {
+          co_await group.join();
+        } else {
+          co_await group.room();
+        }
+      } catch (const Misuse& e) {
+        told += e.what();
+        told += ";";
+      }
+    };
+    {
+      TaskGroup group(1);
+      group.spawn(long_sleep);
+      strangers.spawn(waits, std::ref(group), true);
+      strangers.spawn(waits, std::ref(group), false);
+      co_await violet::sleep(1s);
+    }
+    co_await strangers.join();
+    const std::size_t first = told.find("the group was destroyed while a job");
+    REQUIRE(first != std::string::npos);
+    CHECK(told.find("the group was destroyed", first + 1) != std::string::npos);
+    CHECK(contains(told, "let the job that owns a group join it"));
+  });
 }

@@ -1427,3 +1427,17 @@ TEST_CASE("kill: at every wait of a program nothing is left", "[job]") {
   CHECK(steps > 20);
   CHECK(steps < 5000);
 }
+
+TEST_CASE("spawn: where there is no loop any more it is refused", "[job]") {
+  // A callback that was kept for longer than the loop.
+  std::function<void()> late;
+  const auto root = [&]() -> Task<> {
+    late = [] { spawn(nothing); };
+    late();
+    co_return;
+  };
+  play(root);
+  CHECK(thrown<Misuse>(late) ==
+        "violet: no loop runs on this thread; call run(task), or loop.spawn "
+        "from outside");
+}

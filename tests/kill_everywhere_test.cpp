@@ -20,6 +20,7 @@
 #include "../net/server.hpp"
 #include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
+#include "../runtime/generator.hpp"
 #include "../runtime/group.hpp"
 #include "../runtime/oneshot.hpp"
 #include "../runtime/shield.hpp"
@@ -742,6 +743,165 @@ TEST_CASE("kill everywhere: a oneshot", "[kill]") {
         setter.reset();
         group.spawn(gets);
         co_await group.join();
+      },
+      all_gone);
+}
+
+TEST_CASE("kill everywhere: a generator that a job drives", "[kill]") {
+  survives<Books>(
+      4,
+      [](Books& books) -> Task<> {
+        const auto numbers = [](Books& to) -> Generator<int, int> {
+          const Counted here(to);
+          int sent = 0;
+          for (;;) sent = co_yield sent + 1;
+        };
+        const auto driver = [&]() -> Task<> {
+          auto one = numbers(books);
+          auto got = one.next();
+          for (int i = 0; i < 3; ++i) {
+            co_await violet::sleep(1ms);
+            got = one.send(*got);
+          }
+          require(*got == 4, "a value was lost on its way");
+        };
+        TaskGroup group;
+        group.spawn(driver);
+        group.spawn(driver);
+        co_await group.join();
+      },
+      all_gone);
+}
+
+TEST_CASE("kill everywhere: a limited read loses no byte", "[kill]") {
+  const MaybeShortIo io;
+  testing::Options options = many_seeds();
+  options.victims = testing::Victims::kOthers;
+  const KillCounts counts = kill_everywhere<Books>(
+      [](Books& books) -> Task<> {
+        const Pair pipe = make_pipe();
+        std::string got;
+        const auto reader = [&]() -> Task<> {
+          const Counted here(books);
+          char byte = 0;
+          for (int i = 0; i < 2; ++i) {
+            const auto count = co_await within(
+                1s, read(pipe[0].get(), std::span<char>(&byte, 1)));
+            if (count && *count == 1) got += byte;
+          }
+        };
+        require(support::put(pipe[1].get(), "abcd"), "the pipe is full");
+        {
+          TaskGroup group;
+          const Job<> first = group.spawn(reader);
+          co_await wait(first);
+          const Job<> second = group.spawn(reader);
+          co_await wait(second);
+          co_await group.join();
+        }
+        got += support::get(pipe[0].get());  // what nobody has read
+        require(got == "abcd", "a byte was lost or doubled");
+      },
+      all_gone, options);
+  CHECK(counts.waits >= 4);
+}
+
+TEST_CASE("kill everywhere: any of events loses neither item nor permit",
+          "[kill]") {
+  struct State : Books {
+    int taken = 0;
+  };
+  testing::Options options = many_seeds();
+  options.victims = testing::Victims::kOthers;  // the root counts
+  const KillCounts counts = kill_everywhere<State>(
+      [](State& state) -> Task<> {
+        Channel<int> channel(1);
+        Semaphore semaphore(1);
+        const auto either = [&]() -> Task<> {
+          const Counted here(state);
+          const auto got = co_await any(channel.recv(), semaphore.acquire());
+          if (got.index() == 0) ++state.taken;
+          co_await violet::sleep(1ms);
+        };
+        int sent = 0;
+        {
+          TaskGroup group;
+          Permit mine = co_await semaphore.acquire();
+          for (int i = 0; i < 3; ++i) group.spawn(either);
+          co_await violet::sleep(1ms);
+          if (channel.try_send(1)) ++sent;
+          mine.release();
+          co_await violet::sleep(1ms);
+          if (channel.try_send(2)) ++sent;
+          const bool all = co_await within(1h, group.join());
+          require(all, "somebody waits for ever");
+        }
+        const auto left = static_cast<int>(channel.drain().size());
+        require(state.taken + left == sent, "an item was lost or doubled");
+        require(semaphore.available() == 1, "the permit was lost or doubled");
+      },
+      [](State& state) { all_gone(state); }, options);
+  CHECK(counts.waits > 8);
+}
+
+TEST_CASE("kill everywhere: limits around what is granted", "[kill]") {
+  survives<Books>(
+      12,
+      [](Books& books) -> Task<> {
+        Semaphore semaphore(1);
+        Mutex mutex;
+        Condition condition(mutex);
+        Flag flag;
+        const auto user = [&]() -> Task<> {
+          const Counted here(books);
+          const auto permit = co_await within(2ms, semaphore.acquire());
+          co_await violet::sleep(1ms);
+          auto lock = co_await within(2ms, mutex.lock());
+          if (lock) (void)co_await within(1ms, condition.wait(*lock));
+          if (lock && !lock->owns()) co_await lock->lock();
+          (void)co_await within(1ms, flag.wait());
+        };
+        {
+          TaskGroup group;
+          for (int i = 0; i < 3; ++i) group.spawn(user);
+          co_await violet::sleep(3ms);
+          condition.notify(2);
+          flag.set();
+          co_await group.join();
+        }
+        require(semaphore.available() == 1, "a permit was lost");
+        require(!mutex.locked(), "the mutex is still locked");
+        require(condition.waiting() + flag.waiting() + semaphore.waiting() +
+                        mutex.waiting() ==
+                    0,
+                "somebody still waits");
+      },
+      all_gone);
+}
+
+TEST_CASE("kill everywhere: Completed whose scope is left, and any in any",
+          "[kill]") {
+  survives<Books>(
+      6,
+      [](Books& books) -> Task<> {
+        try {
+          {
+            std::vector<Task<int>> tasks;
+            for (int i = 1; i <= 3; ++i) tasks.push_back(value(books, i));
+            Completed<int> completed(std::move(tasks));
+            const auto first = co_await completed.next();
+            require(first.has_value(), "nothing ended");
+          }
+          require(books.alive == 0, "Completed has left a task");
+          const auto inner = [&]() -> Task<int> {
+            const auto got = co_await any(value(books, 5), nap(books, 9ms));
+            co_return std::get<0>(got);
+          };
+          const auto outer = co_await any(inner(), nap(books, 9ms));
+          require(std::get<0>(outer) == 5, "any() tells another");
+          require(books.alive == 0, "any() has left a loser");
+        } catch (const Killed&) {  // one of them was
+        }
       },
       all_gone);
 }

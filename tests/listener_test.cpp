@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "catch.hpp"
+#include "script.hpp"
 #include "sockets.hpp"
 
 using namespace sockets;
@@ -511,4 +512,24 @@ TEST_CASE("listener: it works in one run after the other", "[listener]") {
     };
     CHECK(violet::run(scenario()) == "hello");
   }
+}
+
+TEST_CASE("listener: who accepts is gone when a kill of it returns",
+          "[listener]") {
+  const MaybeShortIo io;
+  in_world([]() -> Task<> {
+    std::string log;
+    const Listener listener("127.0.0.1", 0);
+    const auto accepts = [&]() -> Task<> {
+      const script::Witness witness(log, "accepts");
+      const Connection never = co_await listener.accept();
+      log += "never ";
+    };
+    const Job<> job = spawn(accepts);
+    co_await settle();
+    co_await kill(job);
+    log += "| ";
+    CHECK(log == "+accepts -accepts | ");
+    CHECK(Slots::here().waiting() == 0);
+  });
 }

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../runtime/faults.hpp"
 #include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
@@ -587,4 +588,104 @@ TEST_CASE("finally: arguments are owned by it", "[finally]") {
     co_await finally(long_nap_of_none(), cleanup, std::move(eight));
     CHECK(got == 15);
   });
+}
+
+// ------------------------------------------------- what others have found out
+
+TEST_CASE("finally: kill says that the job is not gone while it is cleaned up",
+          "[finally]") {
+  std::string log;
+  play([&]() -> Task<> {
+    const auto body = [&]() -> Task<> {
+      co_await finally(long_sleep(), clean, std::ref(log), 2s);
+    };
+    const Job<> job = spawn(body);
+    co_await violet::sleep(1s);
+    CHECK_FALSE(job.kill());
+    CHECK_FALSE(job.kill());
+    co_await wait(job);
+    CHECK(job.kill());
+  });
+}
+
+TEST_CASE("finally: joining a group waits for cleanups at any depth",
+          "[finally]") {
+  std::string log;
+  play([&]() -> Task<> {
+    const auto leaf = [&]() -> Task<> {
+      co_await finally(long_sleep(), clean, std::ref(log), 2s);
+    };
+    const auto middle = [&]() -> Task<> {
+      TaskGroup inner;
+      inner.spawn(leaf);
+      co_await inner.join();
+    };
+    TaskGroup outer;
+    outer.spawn(middle);
+    co_await violet::sleep(1s);
+    co_await outer.close();
+    log += "| ";
+  });
+  CHECK(log == "cleaning clean | ");
+}
+
+TEST_CASE("finally: without memory it cleans up, or has never begun",
+          "[finally]") {
+  int never_begun = 0;
+  int cleaned = 0;
+  for (const bool killed : {false, true}) {
+    for (std::uint64_t nth = 1; nth <= 30; ++nth) {
+      CAPTURE(killed, nth);
+      bool begun = false;
+      int cleanups = 0;
+      std::string thrown_text;
+      const auto errors = errors_of([&] {
+        FaultPlan plan;
+        World world;
+        const auto cleanup = [&]() -> Task<> {
+          ++cleanups;
+          co_return;
+        };
+        const auto inside = [&]() -> Task<> {
+          begun = true;
+          co_await yield_now();
+          if (killed) co_await violet::sleep(1h);
+          throw std::runtime_error("the body");
+        };
+        const auto body = [&]() -> Task<> {
+          plan.fail_allocation(nth);
+          co_await finally(inside(), cleanup);
+        };
+        const auto root = [&]() -> Task<> {
+          const Job<> job = spawn(body);
+          co_await yield_now();
+          co_await yield_now();
+          co_await yield_now();
+          job.kill();
+          co_await wait(job);
+          if (job.error()) thrown_text = text_of(job.error());
+        };
+        // Frames must come one by one before any is there.
+        plan.fail_allocation(1'000'000);
+        try {
+          world.run(root());
+        } catch (const std::bad_alloc&) {
+        }
+      });
+      if (!begun) {
+        ++never_begun;
+        CHECK(cleanups == 0);
+      } else if (cleanups == 0) {
+        // After a kill the limit around it needs a job; that is told.
+        CHECK(killed);
+        CHECK(contains(errors, "a cleanup failed: "));
+      } else {
+        ++cleaned;
+        CHECK(cleanups == 1);
+        if (!killed) CHECK(thrown_text == "the body");
+      }
+    }
+  }
+  CHECK(never_begun > 5);
+  CHECK(cleaned > 20);
 }

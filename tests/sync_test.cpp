@@ -1675,3 +1675,24 @@ TEST_CASE("sync: kills at random lose no notification and no permit",
         kBudgets[seed % 3]);
   }
 }
+
+TEST_CASE("sync: who waits for a lock is gone when a kill of it returns",
+          "[sync]") {
+  play_with_all_budgets([]() -> Task<> {
+    std::string log;
+    Mutex mutex;
+    const auto mine = co_await mutex.lock();
+    const auto waits = [&]() -> Task<> {
+      const Witness witness(log, "waits");
+      const auto lock = co_await mutex.lock();
+      log += "never ";
+    };
+    const Job<> job = spawn(waits);
+    co_await settle();
+    CHECK(mutex.waiting() == 1);
+    co_await kill(job);
+    log += "| ";
+    CHECK(mutex.waiting() == 0);
+    CHECK(log == "+waits -waits | ");
+  });
+}

@@ -1331,3 +1331,34 @@ TEST_CASE("network: outside a run with one it is refused", "[testing]") {
   CHECK(contains(thrown<Misuse>([] { (void)network(); }),
                  "options.network = true"));
 }
+
+TEST_CASE("play: an hour of retries passes at once", "[testing]") {
+  std::vector<int> tries;
+  World world;
+  world.play([&]() -> Task<> {
+    const auto begun = Loop::current().now();
+    for (int i = 0; Loop::current().now() - begun < 1h; ++i) {
+      tries.push_back(i);
+      const bool answered = co_await within(500ms, stopping());
+      if (answered) co_return;
+      co_await violet::sleep(500ms);
+    }
+  });
+  CHECK(tries.size() == 3600);
+  CHECK(std::is_sorted(tries.begin(), tries.end()));
+  CHECK(world.elapsed() == 1h);
+}
+
+TEST_CASE("play: time does not jump while another thread has the word",
+          "[testing][threads]") {
+  World world;
+  const bool in_time = world.play([]() -> Task<bool> {
+    Oneshot<int> answer;
+    support::Thread other([set = answer.remote_setter()] { set(7); });
+    const auto got = co_await within(1h, answer.get());
+    other.join();
+    co_return got == 7;
+  });
+  CHECK(in_time);
+  CHECK(world.elapsed() < 1h);
+}

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -620,4 +621,65 @@ TEST_CASE("deadline: moments come from TimePoint as well", "[within]") {
     const auto got6 = co_await within(never, violet::sleep(1s));
     CHECK(got6);
   });
+}
+
+// ------------------------------------------------- what others have found out
+
+TEST_CASE("within: a limit around a limit around a shield waits for it",
+          "[within]") {
+  bool done = false;
+  play([&]() -> Task<> {
+    const auto work = [&]() -> Task<> {
+      co_await violet::sleep(50ms);
+      done = true;
+    };
+    const auto in_time = co_await within(10ms, within(1s, shield(work())));
+    CHECK(in_time.has_value());
+    CHECK(done);
+    const auto cut = co_await within(10ms, within(1s, long_nap(9s)));
+    CHECK_FALSE(cut.has_value());
+    const auto inner = co_await within(1s, within(10ms, long_nap(9s)));
+    CHECK(inner == std::optional<bool>(false));
+  });
+}
+
+TEST_CASE("deadline: one that never comes does not hide a deadlock",
+          "[within]") {
+  World world;
+  const auto root = []() -> Task<> {
+    Deadline never(kNever);
+    support::Gate gate;
+    (void)co_await within(never, gate.pass());
+  };
+  const std::string text = thrown<Deadlock>([&] { world.run(root()); });
+  CHECK(contains(text, "gate"));
+}
+
+TEST_CASE("deadline: one that never comes can be moved to come", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Deadline deadline(kNever);
+    const auto mover = [&]() -> Task<> {
+      co_await violet::sleep(1s);
+      deadline.move(2s);
+    };
+    const Job<> job = spawn(mover);
+    const bool done = co_await within(deadline, long_nap(9s));
+    CHECK_FALSE(done);
+  });
+  CHECK(elapsed == 3s);
+}
+
+TEST_CASE("deadline: one that goes leaves its last moment", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    auto deadline = std::make_unique<Deadline>(2s);
+    const auto waits = [&]() -> Task<> {
+      const bool done = co_await within(*deadline, long_nap(9s));
+      CHECK_FALSE(done);
+    };
+    const Job<> job = spawn(waits);
+    co_await violet::sleep(1s);
+    deadline.reset();
+    co_await join(job);
+  });
+  CHECK(elapsed == 2s);
 }
