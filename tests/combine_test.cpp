@@ -539,7 +539,7 @@ TEST_CASE("completed: what is left at the end of its scope is killed",
   CHECK(log == "+a +b -b | -a ");
 }
 
-// ------------------------------------------------- what others have found out
+// ----------------------------------------------------------------- regressions
 
 TEST_CASE("map_limited: items that the range makes as it goes are kept",
           "[combine]") {

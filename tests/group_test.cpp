@@ -718,7 +718,7 @@ TEST_CASE("group: one on the heap may outlive its loop", "[group]") {
   CHECK(end.status == 0);
 }
 
-// ------------------------------------------------- what others have found out
+// ----------------------------------------------------------------- regressions
 
 TEST_CASE("group: a failure that somebody only waits for kills the siblings",
           "[group]") {

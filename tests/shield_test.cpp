@@ -590,7 +590,7 @@ TEST_CASE("finally: arguments are owned by it", "[finally]") {
   });
 }
 
-// ------------------------------------------------- what others have found out
+// ----------------------------------------------------------------- regressions
 
 TEST_CASE("finally: kill says that the job is not gone while it is cleaned up",
           "[finally]") {

@@ -1204,7 +1204,7 @@ TEST_CASE("testing: a plain program without a framework can use it",
   CHECK(end.code == 0);
 }
 
-// ------------------------------------------------- what others have found out
+// ----------------------------------------------------------------- regressions
 
 TEST_CASE("play: a program that never waits under a shield is given up",
           "[testing]") {

@@ -623,7 +623,7 @@ TEST_CASE("deadline: moments come from TimePoint as well", "[within]") {
   });
 }
 
-// ------------------------------------------------- what others have found out
+// ----------------------------------------------------------------- regressions
 
 TEST_CASE("within: a limit around a limit around a shield waits for it",
           "[within]") {
