@@ -170,7 +170,7 @@ class JobBlock : public QueueLink<JobBlock>,
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait
   bool marked_ : 1 = false;          // for its group's own use
   bool told_ : 1 = false;            // its group has heard, and holds it
-  bool busy_below_ : 1 = false;      // it, or one below it, is Dying
+  bool busy_below_ : 1 = false;      // marked by a Dying, as below is one
   std::uint8_t groups_ = 0;          // alive in its frames; 255: many
   std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 

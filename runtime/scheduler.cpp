@@ -531,9 +531,26 @@ void Loop::orphan_groups_of(JobBlock& job) noexcept {
   }
 }
 
+void Dying::mark() noexcept {
+  if (marked_) return;
+  if (outer != nullptr) outer->mark();
+  marked_ = true;
+  end_ = &job;
+  for (; end_ != nullptr && !end_->busy_below_; end_ = end_->group()->owner()) {
+    end_->busy_below_ = true;
+  }
+}
+
+void Dying::unmark() noexcept {
+  for (JobBlock* j = &job; j != end_; j = j->group()->owner()) {
+    j->busy_below_ = false;
+  }
+}
+
 /// True while the job, or one that lives in its frames, is busy or shielded.
 bool Loop::held_back(const JobBlock& job, bool force) const noexcept {
   if (job.shields_ != 0 && !force) return true;
+  if (dying_ != nullptr) dying_->mark();
   if (job.busy_below_) return true;
   return on_processor_ != nullptr && on_processor_->is_below(job);
 }

@@ -68,26 +68,30 @@ class PipeSignalIgnored {
 /// kill another job. Nothing that holds one of them may die meanwhile.
 struct Dying {
   Dying(Dying*& top, JobBlock& which) noexcept
-      : job(which), outer(std::exchange(top, this)), top_(top) {
-    while (end_ != nullptr && !end_->busy_below_) mark(end_, true);
-  }
+      : job(which), outer(std::exchange(top, this)), top_(top) {}
   Dying(const Dying&) = delete;
   ~Dying() {
     top_ = outer;
-    for (JobBlock* marked = &job; marked != end_;) mark(marked, false);
+    if (marked_) [[unlikely]]
+      unmark();
   }
+
+  /// Marks this job and all that hold it, so that a kill sees at once that it
+  /// must wait. Only done when somebody kills meanwhile.
+  void mark() noexcept;
 
   JobBlock& job;
   Dying* outer;
 
  private:
-  static void mark(JobBlock*& job, bool busy) noexcept {
-    job->busy_below_ = busy;
-    job = job->group()->owner();
-  }
+  void unmark() noexcept;
 
   Dying*& top_;
-  JobBlock* end_ = &job;  // from job up to here, this one has set the marks
+
+  // If one is marked, those further out are, too. From its job up to end_ it
+  // has set the marks itself.
+  bool marked_ = false;
+  JobBlock* end_ = nullptr;
 };
 
 /// A loop's own group: the root, what it spawned, and what was spawned from
