@@ -180,12 +180,10 @@ bool Handlers::NextEvent::attempt() noexcept {
     }
   } else {
     undo_part(accept_);
-    room_place_.job = job();
-    handlers_.room_->push_back(room_place_);
+    stand_in(*handlers_.room_, room_place_, *job());
   }
   if (handlers_.stopping()) return attempt_to_stop();
-  stop_place_.job = job();
-  loop.stop_waiters().push_back(stop_place_);
+  stand_in(loop.stop_waiters(), stop_place_, *job());
   return false;
 }
 
@@ -237,8 +235,7 @@ class Handlers::DrainedEvent final : public Event {
       : Event(std::move(other)), handlers_(other.handlers_) {}
   bool attempt() noexcept override {
     if (handlers_.empty()) return true;
-    place_.job = job();
-    if (!place_.in_list()) handlers_.drained_.push_back(place_);
+    stand_in(handlers_.drained_, place_, *job());
     return false;
   }
   void undo() noexcept override { leave(handlers_.drained_, place_); }

@@ -50,8 +50,7 @@ bool Finishers::decided() const noexcept {
 bool Finishers::NextEvent::attempt() noexcept {
   undo();
   if (all_.decided()) return true;
-  place_.job = job();
-  all_.waiters_.push_back(place_);
+  stand_in(all_.waiters_, place_, *job());
   return false;
 }
 

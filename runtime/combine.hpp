@@ -11,7 +11,7 @@
 // any() of events needs no jobs: they are tried in order, and only the first
 // that completes is carried out.
 //
-// Built on: group, events.
+// Built on: group, part, events.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -30,6 +30,7 @@
 
 #include "events.hpp"
 #include "group.hpp"
+#include "part.hpp"
 
 namespace violet {
 
@@ -50,6 +51,15 @@ Kept<T> taken(const Job<T>& job) {
   } else {
     return job.block()->result.take();
   }
+}
+
+/// The values of several.
+template <class T>
+std::vector<Kept<T>> all_taken(const std::vector<Job<T>>& jobs) {
+  std::vector<Kept<T>> values;
+  values.reserve(jobs.size());
+  for (const Job<T>& job : jobs) values.push_back(taken(job));
+  return values;
 }
 
 /// The same, or the exception, of one that has ended.
@@ -78,12 +88,6 @@ Variant pick(std::size_t index, Tuple& tuple, ValueOf value_of) {
   } else {
     fatal("a variant is asked for an alternative that it does not have");
   }
-}
-
-/// The line in which the task that runs was called.
-inline std::source_location line_of_call() noexcept {
-  const Frame* caller = running->top->caller;
-  return caller == nullptr ? std::source_location() : caller->where();
 }
 
 template <class T>
@@ -188,10 +192,7 @@ Task<std::vector<internal::Kept<T>>> all(std::vector<Task<T>> tasks) {
   }
   tasks.clear();
   co_await group.join();
-  std::vector<internal::Kept<T>> results;
-  results.reserve(jobs.size());
-  for (const Job<T>& job : jobs) results.push_back(internal::taken(job));
-  co_return results;
+  co_return internal::all_taken(jobs);
 }
 
 // ------------------------------------------------------------------------ any
@@ -236,11 +237,6 @@ Task<Indexed<T>> any(std::vector<Task<T>> tasks) {
   co_return Indexed<T>{*first, internal::outcome(jobs[*first])};
 }
 
-namespace internal {
-template <class E>
-inline constexpr bool is_part = requires(E& event) { event.given_up(); };
-}  // namespace internal
-
 /// Waits for the first of several events to complete; the others are left as
 /// if they had never been awaited.
 template <class... E>
@@ -266,10 +262,15 @@ class AnyEvent final : public Event {
 
   // An item that was taken from a waiting send is sent: nothing else may be
   // carried out any more.
-  void decide(const Event& part) noexcept override {
-    done_ = index_of(part);
-    decided_ = true;
-    undo_but(done_);
+  bool decide(const Event& part) noexcept override {
+    std::size_t index = 0;
+    decided_ = std::apply(
+        [&](E&... event) {
+          return ((event.decide(part) || (++index, false)) || ...);
+        },
+        events_);
+    if (decided_) undo_but(done_ = index);
+    return decided_;
   }
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
@@ -324,26 +325,6 @@ class AnyEvent final : public Event {
     if (attempt_part(event) || !may_try()) return true;
     ++done_;
     return false;
-  }
-
-  /// The one that `part` is, or is a part of.
-  std::size_t index_of(const Event& part) noexcept {
-    std::size_t index = 0;
-    std::size_t found = 0;
-    std::apply(
-        [&](E&... event) {
-          ((holds(event, part) ? found = index++ : index++), ...);
-        },
-        events_);
-    return found;
-  }
-  template <class One>
-  static bool holds(One& event, const Event& part) noexcept {
-    const auto* begin = reinterpret_cast<const char*>(&event);
-    const auto* inner = reinterpret_cast<const char*>(&part);
-    if (inner < begin || inner >= begin + sizeof event) return false;
-    if (&part != &event) event.decide(part);
-    return true;
   }
 
   void undo_but(std::size_t kept) noexcept {
@@ -446,10 +427,7 @@ auto map_limited(std::size_t limit, Range range, F function)
         internal::spawn_in(group, where, call, internal::KeptItem<Item>(item)));
   }
   co_await group.join();
-  std::vector<internal::Kept<Value>> results;
-  results.reserve(jobs.size());
-  for (const Job<Value>& job : jobs) results.push_back(internal::taken(job));
-  co_return results;
+  co_return internal::all_taken(jobs);
 }
 
 // ------------------------------------------------------------------ Completed

@@ -61,9 +61,10 @@ class Event {
   /// for events that somebody looks for meanwhile. Not virtual.
   void stand_by() noexcept {}
 
-  /// Somebody else has completed `part`, a part of this, and it cannot be
-  /// taken back: it decides what this completes with.
-  virtual void decide(const Event&) noexcept {}
+  /// Somebody else has completed `part`, and it cannot be taken back. If that
+  /// is this or a part of it, it decides what this completes with.
+  /// Returns: true if so.
+  virtual bool decide(const Event& part) noexcept { return &part == this; }
 
   /// The job that awaits this; null when nobody does.
   Stack* job() const noexcept { return job_; }
@@ -137,6 +138,12 @@ using WaitQueue = List<Waiter, Waiter>;
 /// Empties the queue and wakes everyone who stood in it, in order.
 inline void wake_all(WaitQueue& queue) noexcept {
   while (!queue.empty()) wake(*queue.pop_front().job);
+}
+
+/// Puts `waiter` into `queue` for `job`, unless it stands there already.
+inline void stand_in(WaitQueue& queue, Waiter& waiter, Stack& job) noexcept {
+  waiter.job = &job;
+  if (!waiter.in_list()) queue.push_back(waiter);
 }
 
 /// Takes `waiter` out of `queue` if it stands there.

@@ -53,8 +53,7 @@ bool KillEvent::attempt() noexcept {
 bool StoppingEvent::attempt() noexcept {
   Loop& loop = loop_of(*job());
   if (loop.stop_requested()) return true;
-  place_.job = job();
-  if (!place_.in_list()) loop.stop_waiters().push_back(place_);
+  stand_in(loop.stop_waiters(), place_, *job());
   return false;
 }
 

@@ -96,29 +96,25 @@ bool TaskGroup::holds(const JobBlock& job) const noexcept {
 // --------------------------------------------------------------------- waits
 
 void TaskGroup::WaitEvent::undo() noexcept {
-  if (in_list()) list_->remove(*this);
+  if (in_list()) list_.remove(*this);
 }
 
-bool TaskGroup::WaitEvent::complete(List<WaitEvent, WaitEvent>& list,
-                                    bool done) noexcept {
+bool TaskGroup::WaitEvent::complete(bool done) noexcept {
   if (done) {
     undo();
   } else if (!in_list()) {
-    list_ = &list;
-    list.push_back(*this);
+    list_.push_back(*this);
   }
   return done;
 }
 
-void TaskGroup::WaitEvent::wake_all(List<WaitEvent, WaitEvent>& list) noexcept {
-  if (list.empty()) return;
-  for (WaitEvent* one = &list.front(); one != nullptr; one = list.next(*one)) {
+void TaskGroup::WaitEvent::wake_all(List& list) noexcept {
+  for (WaitEvent* one = list.first(); one != nullptr; one = list.next(*one)) {
     wake(*one->job());
   }
 }
 
-void TaskGroup::WaitEvent::dismiss_all(
-    List<WaitEvent, WaitEvent>& list) noexcept {
+void TaskGroup::WaitEvent::dismiss_all(List& list) noexcept {
   while (!list.empty()) {
     WaitEvent& one = list.pop_front();
     one.group_ = nullptr;
@@ -143,7 +139,7 @@ bool TaskGroup::JoinEvent::attempt() noexcept {
     group_->set_door(Door::kEnding);
     group_->kill_all("its group is closed", where_);
   }
-  return complete(group_->joiners_, group_->settled());
+  return complete(group_->settled());
 }
 
 void TaskGroup::JoinEvent::describe(Description& out) const {
@@ -175,7 +171,7 @@ void TaskGroup::JoinEvent::result() {
 
 bool TaskGroup::RoomEvent::attempt() noexcept {
   if (group_ == nullptr) return true;
-  return complete(group_->room_, group_->running_ < group_->limit_);
+  return complete(group_->running_ < group_->limit_);
 }
 
 void TaskGroup::RoomEvent::describe(Description& out) const {
@@ -188,8 +184,7 @@ bool StartEvent::attempt() noexcept {
     undo();
     return true;
   }
-  place_.job = job();
-  if (!place_.in_list()) state_.waiters.push_back(place_);
+  stand_in(state_.waiters, place_, *job());
   if (!attempt_end()) return false;
   leave(state_.waiters, place_);
   return true;

@@ -215,29 +215,33 @@ class TaskGroup::WaitEvent : public Event, public Link<WaitEvent> {
   void undo() noexcept override;
 
  protected:
-  explicit WaitEvent(TaskGroup& group) noexcept : group_(&group) {}
+  using List = violet::List<WaitEvent, WaitEvent>;
+
+  WaitEvent(TaskGroup& group, List& list) noexcept
+      : group_(&group), list_(list) {}
   WaitEvent(WaitEvent&& other) noexcept
-      : Event(std::move(other)), group_(other.group_) {}
+      : Event(std::move(other)), group_(other.group_), list_(other.list_) {}
   ~WaitEvent() = default;
 
-  /// Completes, unless `done` says that there is still to wait.
-  bool complete(List<WaitEvent, WaitEvent>& list, bool done) noexcept;
+  /// Completes if `done`; else stands in the list.
+  bool complete(bool done) noexcept;
   void throw_if_gone() const;
 
   TaskGroup* group_;  // null once it is gone
 
  private:
   friend class TaskGroup;
-  static void wake_all(List<WaitEvent, WaitEvent>& list) noexcept;
-  static void dismiss_all(List<WaitEvent, WaitEvent>& list) noexcept;
-  List<WaitEvent, WaitEvent>* list_ = nullptr;  // in which it stands
+  static void wake_all(List& list) noexcept;
+  static void dismiss_all(List& list) noexcept;
+
+  List& list_;  // of the group; of meaning while that lives
 };
 
 /// See TaskGroup::join and close.
 class TaskGroup::JoinEvent final : public WaitEvent {
  public:
   JoinEvent(TaskGroup& group, bool closes, std::source_location where) noexcept
-      : WaitEvent(group), where_(where), closes_(closes) {}
+      : WaitEvent(group, group.joiners_), where_(where), closes_(closes) {}
   JoinEvent(JoinEvent&& other) noexcept
       : WaitEvent(std::move(other)),
         where_(other.where_),
@@ -255,7 +259,8 @@ class TaskGroup::JoinEvent final : public WaitEvent {
 /// See TaskGroup::room.
 class TaskGroup::RoomEvent final : public WaitEvent {
  public:
-  explicit RoomEvent(TaskGroup& group) noexcept : WaitEvent(group) {}
+  explicit RoomEvent(TaskGroup& group) noexcept
+      : WaitEvent(group, group.room_) {}
   RoomEvent(RoomEvent&& other) noexcept : WaitEvent(std::move(other)) {}
   bool attempt() noexcept override;
   void describe(Description& out) const override;
@@ -301,11 +306,9 @@ auto TaskGroup::start(F function, Args... arguments)
     const internal::StartState& state_;
   };
   const auto state = std::make_shared<internal::StartState>();
-  const Frame* caller = violet::running->top->caller;
   const Unready child(
-      internal::spawn_in(
-          *this, caller == nullptr ? std::source_location() : caller->where(),
-          std::move(function), Started(state), std::move(arguments)...),
+      internal::spawn_in(*this, internal::line_of_call(), std::move(function),
+                         Started(state), std::move(arguments)...),
       *state);
   co_await StartEvent(child.job().block(), *state);
   co_return child.job();

@@ -122,8 +122,7 @@ std::exception_ptr JobBlock::see_error() noexcept {
 }
 
 void JobBlock::wake_joiners() noexcept {
-  if (joiners_.empty()) return;
-  for (JobEndEvent* joiner = &joiners_.front(); joiner != nullptr;
+  for (JobEndEvent* joiner = joiners_.first(); joiner != nullptr;
        joiner = joiners_.next(*joiner)) {
     wake(*joiner->job());
   }
@@ -131,8 +130,7 @@ void JobBlock::wake_joiners() noexcept {
 
 /// True if somebody waits who will see its exception.
 bool JobBlock::is_joined() const noexcept {
-  if (joiners_.empty()) return false;
-  JobEndEvent* joiner = &joiners_.front();
+  JobEndEvent* joiner = joiners_.first();
   while (joiner != nullptr && !joiner->sees()) joiner = joiners_.next(*joiner);
   return joiner != nullptr;
 }

@@ -442,9 +442,7 @@ class Group : public Link<Group> {
   void set_hears(Hears hears) noexcept { hears_ = hears; }
 
   /// The oldest child that has failed unseen; null if none has.
-  JobBlock* first_unseen() const noexcept {
-    return unseen_.empty() ? nullptr : &unseen_.front();
-  }
+  JobBlock* first_unseen() const noexcept { return unseen_.first(); }
 
   /// True while cleanups of killed children run.
   bool cleaning() const noexcept { return !cleanups_.empty(); }
@@ -453,13 +451,6 @@ class Group : public Link<Group> {
   friend class JobBlock;
   friend class Loop;
   friend class Cleanup;
-
-  JobBlock* oldest() const noexcept {
-    return children_.empty() ? nullptr : &children_.front();
-  }
-  JobBlock* newest() const noexcept {
-    return children_.empty() ? nullptr : &children_.back();
-  }
 
   // While the group is destroyed, what derives from it is gone already.
   void hear(JobBlock& child) noexcept;

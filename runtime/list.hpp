@@ -48,6 +48,10 @@ class List {
   T& front() const noexcept { return member(first_); }
   T& back() const noexcept { return member(first_->previous_); }
 
+  /// The same, null if there is none.
+  T* first() const noexcept { return empty() ? nullptr : &front(); }
+  T* last() const noexcept { return empty() ? nullptr : &back(); }
+
   /// The member after `current`, or null after the last.
   T* next(T& current) const noexcept {
     Link<Tag>* link = static_cast<Link<Tag>&>(current).next_;

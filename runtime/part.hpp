@@ -91,4 +91,10 @@ class PartEvent final : public Event {
   Job<T> job_;
 };
 
+namespace internal {
+/// True for an event that is killed rather than undone, since a task is in it.
+template <class E>
+inline constexpr bool is_part = requires(E& event) { event.given_up(); };
+}  // namespace internal
+
 }  // namespace violet

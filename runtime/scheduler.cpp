@@ -520,11 +520,11 @@ void Loop::destroy(JobBlock& job) noexcept {
 /// A group can outlive the job that made it only on the heap, where frames of
 /// others may refer to it. Its jobs do not.
 void Loop::orphan_groups_of(JobBlock& job) noexcept {
-  Group* group = groups_.empty() ? nullptr : &groups_.front();
+  Group* group = groups_.first();
   while (group != nullptr) {
     if (group->owner_ == &job) {
       group->orphan();
-      group = &groups_.front();  // anything may have gone with its jobs
+      group = groups_.first();  // anything may have gone with its jobs
     } else {
       group = groups_.next(*group);
     }
@@ -616,7 +616,7 @@ void Group::hear(JobBlock& child) noexcept {
 
 void Group::dissolve() noexcept {
   if (std::exchange(being_destroyed_, true)) return;
-  if (!kill_all("its group is gone", {}, true) && !children_.empty()) {
+  if (!kill_all("its group is gone", {}, true)) {
     fatal(
         "a group is destroyed from within one of its own jobs: leave the "
         "scope of the group from the job that owns it");
@@ -662,7 +662,7 @@ bool Group::kill_each(std::string_view reason, std::source_location where,
 bool Group::kill_round(std::string_view reason, std::source_location where,
                        bool force) noexcept {
   bool ended = false;
-  JobBlock* child = newest();
+  JobBlock* child = children_.last();
   if (child != nullptr) child->hold();
   while (child != nullptr) {
     JobBlock* next = children_.previous(*child);
@@ -672,7 +672,7 @@ bool Group::kill_round(std::string_view reason, std::source_location where,
     child->drop();
     child = next;
     if (next == nullptr || !next->ended()) continue;
-    child = newest();  // the place is lost with it
+    child = children_.last();  // the place is lost with it
     if (child != nullptr) child->hold();
     next->drop();
   }
@@ -685,7 +685,7 @@ void Group::end_idle() noexcept {
   ends_idle_ = true;
   std::optional<Dying> counting;
   if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
-  JobBlock* child = oldest();
+  JobBlock* child = children_.first();
   while (child != nullptr) {
     JobBlock* next = children_.next(*child);
     if (next != nullptr) next->hold();
@@ -693,7 +693,7 @@ void Group::end_idle() noexcept {
     if (child->step == Step::kWaiting && child->event->idle()) {
       loop_.kill(*child, "stopping", {});
     }
-    child = next != nullptr && next->ended() ? oldest() : next;
+    child = next != nullptr && next->ended() ? children_.first() : next;
     if (next != nullptr) next->drop();
   }
   counting.reset();

@@ -355,12 +355,11 @@ class Loop {
 
 template <class Visit>
 void Loop::each_job(Visit visit) const {
-  if (groups_.empty()) return;
-  for (Group* group = &groups_.front(); group != nullptr;
+  for (Group* group = groups_.first(); group != nullptr;
        group = groups_.next(*group)) {
-    if (group->children().empty()) continue;
-    for (JobBlock* job = &group->children().front(); job != nullptr;
-         job = group->children().next(*job)) {
+    const auto& children = group->children();
+    for (JobBlock* job = children.first(); job != nullptr;
+         job = children.next(*job)) {
       visit(*job);
     }
   }
@@ -390,6 +389,12 @@ namespace internal {
 
 template <class F, class... Args>
 using SpawnResult = std::invoke_result_t<F&, Args...>;  // as enter() calls
+
+/// The line in which the task that runs was called.
+inline std::source_location line_of_call() noexcept {
+  const Frame* caller = running->top->caller;
+  return caller == nullptr ? std::source_location() : caller->where();
+}
 
 /// Throws: Misuse, which says that the group takes no more jobs.
 [[noreturn]] void refuse_spawn();

@@ -48,9 +48,8 @@ void GrantQueue::dismiss(List<GrantEvent, GrantEvent>& events) noexcept {
 }
 
 std::size_t GrantQueue::granted() const noexcept {
-  if (granted_.empty()) return 0;
   std::size_t count = 0;
-  for (GrantEvent* event = &granted_.front(); event != nullptr;
+  for (GrantEvent* event = granted_.first(); event != nullptr;
        event = granted_.next(*event)) {
     ++count;
   }

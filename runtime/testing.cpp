@@ -682,8 +682,7 @@ KillCounts internal::kill_everywhere(Program& program, Options options) {
 
 bool AllBlockedEvent::attempt() noexcept {
   if (std::exchange(asked_, true)) return !place_.in_list();
-  place_.job = job();
-  loop_of(*job()).onlookers().push_back(place_);
+  stand_in(loop_of(*job()).onlookers(), place_, *job());
   return false;
 }
 

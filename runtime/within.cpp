@@ -27,8 +27,7 @@ void Deadline::move(Duration duration) {
 // A timer that has fired stays so: its job is ready, and asks over() itself.
 void Deadline::move_to(TimePoint moment) noexcept {
   moment_ = moment;
-  if (limits_.empty()) return;
-  for (Limit* limit = &limits_.front(); limit; limit = limits_.next(*limit)) {
+  for (Limit* limit = limits_.first(); limit; limit = limits_.next(*limit)) {
     if (!limit->timer_.active() && !limit->endless_) continue;
     loop_of(*limit->job_).timers().stop(limit->timer_);
     if (!limit->start()) wake(*limit->job_);  // over() then says so

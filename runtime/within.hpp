@@ -95,7 +95,7 @@ class Within final : public Event {
   using Value = decltype(std::declval<E&>().result());
 
   /// True around a task: that is killed rather than undone.
-  static constexpr bool kIsPart = requires(E& e) { e.given_up(); };
+  static constexpr bool kIsPart = internal::is_part<E>;
 
   Within(Limit&& limit, E&& event) noexcept
       : event_(std::move(event)), limit_(std::move(limit)) {}
@@ -125,8 +125,8 @@ class Within final : public Event {
 
   bool idle() const noexcept override { return event_.idle(); }
 
-  void decide(const Event& part) noexcept override {
-    if (&part != &event_) event_.decide(part);
+  bool decide(const Event& part) noexcept override {
+    return event_.decide(part);
   }
 
   void describe(Description& out) const override {
