@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 
 #include "../runtime/error.hpp"
 
@@ -17,7 +18,7 @@ namespace violet {
 
 namespace {
 
-[[noreturn]] void refuse(std::string_view host, const char* why) {
+[[noreturn]] void refuse(std::string_view host, const std::string& why) {
   throw_system(EINVAL, concat({"address '", host, "' (", why, ")"}));
 }
 
@@ -32,7 +33,8 @@ Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
   name.sun_family = AF_UNIX;
   if (path.empty()) refuse(host, "a path must follow unix:");
   if (path.size() >= sizeof name.sun_path) {
-    refuse(host, "a unix path has at most 107 bytes");
+    const std::size_t most = sizeof name.sun_path - 1;
+    refuse(host, concat({"a unix path has at most ", most, " bytes"}));
   }
   std::copy(path.begin(), path.end(), name.sun_path);
   return as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
@@ -82,11 +84,14 @@ Address Address::from(const sockaddr* name, unsigned size) noexcept {
   Address address;
   address.size_ = std::min<unsigned>(size, kMaxBytes);
   std::memcpy(address.bytes_, name, address.size_);
+#ifdef SIN6_LEN  // RFC 3493, 3.4: names begin with their length there
+  address.bytes_[0] = static_cast<unsigned char>(address.size_);
+#endif
   return address;
 }
 
 int Address::family() const noexcept {
-  return size_ < sizeof(sa_family_t) ? 0 : get()->sa_family;
+  return size_ < offsetof(sockaddr, sa_data) ? 0 : get()->sa_family;
 }
 
 std::uint16_t Address::port() const noexcept {

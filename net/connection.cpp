@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 
 #include "socket.hpp"
@@ -101,9 +102,9 @@ Address noted_peer(const Slot& slot) noexcept {
     std::memcpy(&name->sin6_addr, note.host, sizeof name->sin6_addr);
     size = sizeof *name;
   } else if (note.family != 0) {
-    size = sizeof(sa_family_t);
+    size = offsetof(sockaddr, sa_data);
   }
-  storage.ss_family = note.family;
+  storage.ss_family = static_cast<sa_family_t>(note.family);
   return Address::from(reinterpret_cast<sockaddr*>(&storage), size);
 }
 

@@ -26,7 +26,9 @@ bool concerns_one_client(int error) noexcept {
     case EPROTO:
     case ENOPROTOOPT:
     case EHOSTDOWN:
+#ifdef ENONET
     case ENONET:
+#endif
     case EHOSTUNREACH:
     case EOPNOTSUPP:
     case ENETUNREACH:
@@ -75,8 +77,8 @@ ssize_t AcceptEvent::accept_on(int fd) noexcept {
   }
   if (number < 0) return number;
   Slot& slot = internal::open_connection(
-      Fd(number),
-      Address::from(peer, std::max<unsigned>(size, sizeof(sa_family_t))));
+      Fd(number), Address::from(peer, std::max<unsigned>(
+                                          size, offsetof(sockaddr, sa_data))));
   slot.traits |= kServed;
   set_no_delay(number, name.ss_family);
   accepted_ = Descriptor(slot);

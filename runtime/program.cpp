@@ -32,7 +32,7 @@ void fill_standard_descriptors() noexcept {
 
 /// What main() was called as, without its folders.
 const char* own_name() noexcept {
-#ifdef __linux__
+#ifdef __linux__  // musl has no getprogname(3)
   return program_invocation_short_name;
 #else
   return ::getprogname();

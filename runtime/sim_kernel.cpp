@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <functional>
 #include <utility>
@@ -41,7 +42,11 @@ constexpr std::uint16_t kFirstFreePort = 32768;
 constexpr std::uint16_t kLastFreePort = 60999;
 
 bool is_simulated(int domain, int type) noexcept {
+#ifdef SOCK_NONBLOCK
   constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+#else
+  constexpr int kFlags = 0;
+#endif
   return (type & ~kFlags) == SOCK_STREAM &&
          (domain == AF_INET || domain == AF_INET6 || domain == AF_UNIX);
 }
@@ -50,9 +55,10 @@ bool is_simulated(int domain, int type) noexcept {
 int fault_in(const sockaddr* name, unsigned size,
              const SimSocket& socket) noexcept {
   const int family = socket.local.family();
-  const std::size_t least = family == AF_INET    ? sizeof(sockaddr_in)
-                            : family == AF_INET6 ? sizeof(sockaddr_in6)
-                                                 : sizeof(sa_family_t) + 1;
+  const std::size_t least = family == AF_INET ? sizeof(sockaddr_in)
+                            : family == AF_INET6
+                                ? sizeof(sockaddr_in6)
+                                : offsetof(sockaddr, sa_data) + 1;
   if (size < least || size > sizeof(sockaddr_storage)) return EINVAL;
   return name->sa_family == family ? 0 : EAFNOSUPPORT;
 }
@@ -536,7 +542,9 @@ int SimKernel::getsockopt(int fd, int level, int name, void* value,
   if (level == SOL_SOCKET) {
     switch (name) {
       case SO_TYPE: answer = SOCK_STREAM; break;
+#ifdef SO_DOMAIN
       case SO_DOMAIN: answer = socket->local.family(); break;
+#endif
       case SO_ERROR: answer = std::exchange(socket->error, 0); break;
       case SO_ACCEPTCONN: answer = socket->state == State::kListening; break;
     }

@@ -8,10 +8,21 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
 namespace violet::internal {
+
+namespace {
+
+#ifdef POLLRDHUP
+constexpr int kPollReadEnd = POLLRDHUP;
+#else
+constexpr int kPollReadEnd = 0x2000;  // nobody can ask for it there
+#endif
+
+}  // namespace
 
 // ------------------------------------------------------------------ addresses
 
@@ -25,7 +36,7 @@ SimName SimName::any(int family) noexcept {
   name.bytes_.ss_family = static_cast<sa_family_t>(family);
   name.size_ = family == AF_INET    ? sizeof(sockaddr_in)
                : family == AF_INET6 ? sizeof(sockaddr_in6)
-                                    : sizeof(sa_family_t);
+                                    : offsetof(sockaddr, sa_data);
   return name;
 }
 
@@ -234,7 +245,7 @@ short SimSocket::condition(std::size_t limit) noexcept {
   const bool out_ended = broken || writes_ended;
   int mask = failed;
   if (!received.empty() || in_ended) mask |= POLLIN;
-  if (in_ended) mask |= POLLRDHUP;
+  if (in_ended) mask |= kPollReadEnd;
   if (in_ended && out_ended) mask |= POLLHUP;
   if (out_ended || has_room(limit)) {
     mask |= POLLOUT;
@@ -249,7 +260,7 @@ std::uint8_t SimSocket::ready_bits(std::size_t limit) noexcept {
   unsigned bits = 0;
   if ((mask & POLLIN) != 0) bits |= interest & kReadable;
   if ((mask & POLLOUT) != 0) bits |= interest & kWritable;
-  if ((mask & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+  if ((mask & (kPollReadEnd | POLLHUP | POLLERR)) != 0) {
     bits |= kEnded | kReadable;
   }
   if ((mask & (POLLHUP | POLLERR)) != 0) bits |= kWritable;

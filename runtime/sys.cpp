@@ -15,21 +15,57 @@ namespace violet::sys {
 constinit Calls kernel;
 constinit thread_local Calls* calls = &kernel;
 
-// Every descriptor we make is non-blocking and close-on-exec from birth, so
-// that no fork(2) in another thread can catch it in between.
+namespace {
+
+// Every socket we make is non-blocking and close-on-exec from birth, so that
+// no fork(2) in another thread can catch it in between.
+#ifdef SOCK_NONBLOCK
+
+constexpr int kBorn = SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+int brought_up(int fd) noexcept {
+  return checked(fd);
+}
+
+int accept_one(int fd, sockaddr* peer, unsigned* size) noexcept {
+  return ::accept4(fd, peer, size, kBorn);
+}
+
+#else  // macOS: right after it, which is all that can be done there
+
+constexpr int kBorn = 0;
+
+int brought_up(int fd) noexcept {
+  if (fd < 0) return -errno;
+  const int on = 1;
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+  return fd;
+}
+
+int accept_one(int fd, sockaddr* peer, unsigned* size) noexcept {
+  return ::accept(fd, peer, size);
+}
+
+#endif
+
+}  // namespace
+
 int Calls::socket(int domain, int type, int protocol) noexcept {
-  return checked(
-      ::socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  return brought_up(::socket(domain, type | kBorn, protocol));
 }
 
 int Calls::socketpair(int domain, int type, int protocol,
                       int (&fds)[2]) noexcept {
-  return checked(
-      ::socketpair(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol, fds));
+  const int result = ::socketpair(domain, type | kBorn, protocol, fds);
+  if (result < 0) return -errno;
+  for (const int fd : fds) brought_up(fd);
+  return result;
 }
 
 int Calls::accept(int fd, sockaddr* peer, unsigned* size) noexcept {
-  return checked(::accept4(fd, peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  return brought_up(accept_one(fd, peer, size));
 }
 
 int Calls::bind(int fd, const sockaddr* name, unsigned size) noexcept {
@@ -48,11 +84,11 @@ ssize_t Calls::recv(int fd, void* data, std::size_t size, int flags) noexcept {
   return checked(::recv(fd, data, size, flags));
 }
 
-// MSG_NOSIGNAL always: a peer that went away is an error of one connection,
+// kNoSignal always: a peer that went away is an error of one connection,
 // never a signal to the process.
 ssize_t Calls::send(int fd, const void* data, std::size_t size,
                     int flags) noexcept {
-  return checked(::send(fd, data, size, flags | MSG_NOSIGNAL));
+  return checked(::send(fd, data, size, flags | kNoSignal));
 }
 
 ssize_t Calls::read(int fd, void* data, std::size_t size) noexcept {
@@ -111,7 +147,7 @@ int Calls::unlink(const char* path) noexcept {
 
 int Calls::poll(pollfd* descriptors, unsigned long count,
                 int timeout_ms) noexcept {
-  return checked(::poll(descriptors, count, timeout_ms));
+  return checked(::poll(descriptors, static_cast<nfds_t>(count), timeout_ms));
 }
 
 int poll_now(int fd, short events) noexcept {

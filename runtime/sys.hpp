@@ -66,6 +66,14 @@ class Calls {
   virtual ~Calls() = default;
 };
 
+/// No SIGPIPE for this send. Where there is no such flag (macOS), each socket
+/// is told so once.
+#ifdef MSG_NOSIGNAL
+inline constexpr int kNoSignal = MSG_NOSIGNAL;
+#else
+inline constexpr int kNoSignal = 0;
+#endif
+
 /// The kernel, as an object.
 extern Calls kernel;
 
@@ -89,7 +97,7 @@ inline ssize_t recv(int fd, void* data, std::size_t size) noexcept {
 inline ssize_t send(int fd, const void* data, std::size_t size) noexcept {
   if (calls != &kernel) [[unlikely]]
     return calls->send(fd, data, size, 0);
-  return checked(::send(fd, data, size, MSG_NOSIGNAL));
+  return checked(::send(fd, data, size, kNoSignal));
 }
 
 /// Repeats a call for as long as a signal interrupts it.
