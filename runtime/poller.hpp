@@ -66,6 +66,10 @@ class Poller {
   /// duplicated.
   virtual void remove(int fd) noexcept = 0;
 
+  /// A descriptor is about to be closed: what is still to be said about its
+  /// number to the system must not be said any more.
+  virtual void closing(int fd) noexcept { static_cast<void>(fd); }
+
   /// Waits until something is ready, `deadline` has passed, or wake() was
   /// called. A deadline in the past only looks. Never returns early of a
   /// deadline for the clock's sake: what is left is rounded up.
@@ -88,7 +92,7 @@ class Poller {
 
   /// A descriptor that is readable when wait() has something to return, for
   /// a foreign loop to poll.
-  virtual int fd() const noexcept = 0;
+  virtual int fd() noexcept = 0;
 
  protected:
   bool woken_ = false;  // set by wait()

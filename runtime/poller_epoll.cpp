@@ -5,7 +5,7 @@
 // truncated timeout would spin through the last millisecond.
 //
 // SPDX-License-Identifier: MIT
-#ifdef __linux__
+#if defined(__linux__) && !defined(VIOLET_KQUEUE)
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -122,7 +122,7 @@ class EpollPoller final : public Poller {
     errno = saved;
   }
 
-  int fd() const noexcept override { return epoll_.get(); }
+  int fd() noexcept override { return epoll_.get(); }
 
  private:
   int control(int operation, int fd, Token token, std::uint8_t bits) noexcept {
@@ -187,4 +187,4 @@ std::unique_ptr<Poller> make_poller() {
 
 }  // namespace violet
 
-#endif  // __linux__
+#endif  // epoll

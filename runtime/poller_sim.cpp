@@ -50,6 +50,15 @@ std::span<const Ready> SimPoller::wait(TimePoint deadline,
   return {};
 }
 
+std::span<const Ready> SimPoller::look(Duration patience) noexcept {
+  const TimePoint end = after(Clock::now(), patience);
+  auto ready = wait_really(end);
+  while (ready.empty() && !woken_ && Clock::now() < end) {
+    ready = wait_really(end);  // a signal came
+  }
+  return ready;
+}
+
 std::span<const Ready> SimPoller::wait_really(TimePoint deadline) noexcept {
   const auto ready = real_->wait(deadline, true);
   woken_ = real_->woken() || woken_;

@@ -33,11 +33,16 @@ class SimPoller final : public Poller {
   int add(int fd, Token token, std::uint8_t bits) noexcept override;
   int change(int fd, Token token, std::uint8_t bits) noexcept override;
   void remove(int fd) noexcept override;
+  void closing(int fd) noexcept override { real_->closing(fd); }
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override;
   bool hopeless() const noexcept override { return !watches_; }
   void wake() noexcept override { real_->wake(); }
-  int fd() const noexcept override { return real_->fd(); }
+  int fd() noexcept override { return real_->fd(); }
+
+  /// Waits in real time, for at most `patience`, while this clock stands.
+  /// Returns: as wait().
+  std::span<const Ready> look(Duration patience) noexcept;
 
   /// Lets time pass, as a long computation would.
   void advance(Duration duration) noexcept { now_ = after(now_, duration); }

@@ -34,6 +34,7 @@ class SimKernel final : public sys::Layer, public Poller, public SimWire {
   std::array<Fd, 2> pair();
   std::size_t open_descriptors() const noexcept { return open_; }
   void advance(Duration duration) noexcept { time_.advance(duration); }
+  std::span<const Ready> look(Duration patience) noexcept;
   void limit_buffer(std::size_t bytes) noexcept;
   bool reset(int descriptor) noexcept;
   void reset_all() noexcept;
@@ -72,12 +73,13 @@ class SimKernel final : public sys::Layer, public Poller, public SimWire {
   int add(int fd, Token token, std::uint8_t bits) noexcept override;
   int change(int fd, Token token, std::uint8_t bits) noexcept override;
   void remove(int fd) noexcept override;
+  void closing(int fd) noexcept override { time_.closing(fd); }
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override;
   TimePoint next_arrival() const noexcept;
   bool hopeless() const noexcept override;
   void wake() noexcept override { time_.wake(); }
-  int fd() const noexcept override { return time_.fd(); }
+  int fd() noexcept override { return time_.fd(); }
 
  private:
   // Numbers.

@@ -87,6 +87,12 @@ std::span<const Ready> SimKernel::wait(TimePoint deadline,
   return news_;
 }
 
+std::span<const Ready> SimKernel::look(Duration patience) noexcept {
+  const auto real = time_.look(patience);
+  woken_ = time_.woken() || woken_;
+  return real;
+}
+
 }  // namespace violet::internal
 
 namespace violet {
@@ -105,6 +111,10 @@ TimePoint SimNetwork::now() noexcept {
 
 void SimNetwork::advance(Duration duration) noexcept {
   network_->advance(duration);
+}
+
+std::span<const Ready> SimNetwork::look(Duration patience) noexcept {
+  return network_->look(patience);
 }
 
 TimePoint SimNetwork::next_arrival() const noexcept {

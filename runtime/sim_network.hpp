@@ -69,6 +69,9 @@ class SimNetwork {
   TimePoint now() noexcept;
   void advance(Duration duration) noexcept;
 
+  /// As SimPoller::look(), for the real descriptors beside the simulated ones.
+  std::span<const Ready> look(Duration patience) noexcept;
+
   /// Two sockets that are connected to each other.
   /// Throws: std::system_error when there are no more numbers.
   std::array<Fd, 2> pair();

@@ -83,6 +83,7 @@ Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
 
 void Slots::close(Slot& slot) noexcept {
   if (slot.fd < 0) return;
+  if (slot.watched != 0) tell_closing(slot.fd);
   if ((slot.traits & kAdopted) != 0) unwatch(slot);
   const int number = std::exchange(slot.fd, -1);
   ++slot.generation;
@@ -168,6 +169,13 @@ void Slots::unwatch(Slot& slot) noexcept {
   if (slot.watched == 0) return;
   homes_[slot.home]->remove(slot.fd);
   slot.watched = 0;
+}
+
+// Every loop of this thread may have watched it.
+void Slots::tell_closing(int fd) noexcept {
+  for (Poller* poller : homes_) {
+    if (poller != nullptr) poller->closing(fd);
+  }
 }
 
 template <class Visit>

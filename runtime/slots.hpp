@@ -196,6 +196,7 @@ class Slots {
   Slot& take();
   void put_back(Slot& slot) noexcept;
   void unwatch(Slot& slot) noexcept;
+  void tell_closing(int fd) noexcept;
   bool is_borrowed(int fd) const noexcept;
 
   // Chunks never move or shrink. A free slot names the next free one in its

@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "testing.hpp"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -346,27 +344,23 @@ SimNetwork& network() {
 class internal::Time final : public Poller {
  public:
   explicit Time(const Options& options)
-      : patience_(
-            std::chrono::ceil<std::chrono::milliseconds>(options.patience)),
-        jumps_left_(options.steps) {
-    if (options.network) network_.emplace();
-  }
+      : patience_(options.patience),
+        jumps_left_(options.steps),
+        inner_(options.network ? network_.emplace().poller()
+                               : static_cast<Poller&>(sim_.emplace())) {}
 
-  TimePoint now() noexcept override { return inner().now(); }
+  TimePoint now() noexcept override { return inner_.now(); }
   int add(int fd, Token token, std::uint8_t bits) noexcept override {
-    return inner().add(fd, token, bits);
+    return inner_.add(fd, token, bits);
   }
   int change(int fd, Token token, std::uint8_t bits) noexcept override {
-    return inner().change(fd, token, bits);
+    return inner_.change(fd, token, bits);
   }
-  void remove(int fd) noexcept override { inner().remove(fd); }
-  void wake() noexcept override { inner().wake(); }
-  int fd() const noexcept override {
-    return const_cast<Time*>(this)->inner().fd();
-  }
-  bool hopeless() const noexcept override {
-    return const_cast<Time*>(this)->inner().hopeless();
-  }
+  void remove(int fd) noexcept override { inner_.remove(fd); }
+  void wake() noexcept override { inner_.wake(); }
+  void closing(int fd) noexcept override { inner_.closing(fd); }
+  int fd() noexcept override { return inner_.fd(); }
+  bool hopeless() const noexcept override { return inner_.hopeless(); }
 
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override {
@@ -380,7 +374,7 @@ class internal::Time final : public Poller {
   }
 
   void advance(Duration duration) noexcept {
-    network_ ? network_->advance(duration) : sim_.advance(duration);
+    network_ ? network_->advance(duration) : sim_->advance(duration);
   }
   Duration elapsed() noexcept { return now() - began_; }
   SimNetwork* network() noexcept { return network_ ? &*network_ : nullptr; }
@@ -388,16 +382,13 @@ class internal::Time final : public Poller {
   Verdict* verdict = nullptr;  // of the run that is under way
 
  private:
-  Poller& inner() noexcept {
-    return network_ ? network_->poller() : static_cast<Poller&>(sim_);
-  }
   bool arrives() noexcept {
     return network_ && network_->next_arrival() != kNever;
   }
 
   std::span<const Ready> ask(TimePoint deadline, bool wake_expected) noexcept {
-    const auto news = inner().wait(deadline, wake_expected);
-    woken_ = inner().woken() || woken_;
+    const auto news = inner_.wait(deadline, wake_expected);
+    woken_ = inner_.woken() || woken_;
     return news;
   }
 
@@ -405,11 +396,9 @@ class internal::Time final : public Poller {
   /// thread soon never comes.
   std::span<const Ready> last_look(bool wake_expected) noexcept {
     if (!wake_expected && hopeless()) return ask(TimePoint::min(), false);
-    pollfd any{fd(), POLLIN, 0};
-    sys::uninterrupted([&] {
-      return sys::kernel.poll(&any, 1, static_cast<int>(patience_.count()));
-    });
-    const auto news = ask(TimePoint::min(), wake_expected);
+    const auto news =
+        network_ ? network_->look(patience_) : sim_->look(patience_);
+    woken_ = inner_.woken() || woken_;
     if (news.empty() && !woken_) {
       verdict->give_up(wake_expected
                            ? "there is a Remote, and nobody posts"
@@ -419,12 +408,12 @@ class internal::Time final : public Poller {
     return news;
   }
 
-  // One of the two is the clock.
-  SimPoller sim_;
-  std::optional<SimNetwork> network_;
-  TimePoint began_ = now();
-  std::chrono::milliseconds patience_;
+  Duration patience_;
   std::size_t jumps_left_;
+  std::optional<SimPoller> sim_;  // one of the two is there, and is the clock
+  std::optional<SimNetwork> network_;
+  Poller& inner_;
+  TimePoint began_ = now();
 };
 
 namespace {
