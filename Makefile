@@ -13,7 +13,7 @@ OPT    ?= -O2
 BUILD  ?= build
 SAN    ?=                     # address,undefined or thread
 WERROR ?=                     # 1: a warning is an error
-POLLER ?=                     # reserved; empty is epoll on Linux
+POLLER ?=                     # kqueue: on Linux, too, by way of libkqueue
 CATCH  ?=                     # where a Catch2 lies, if not where it is searched
 TESTS  ?=                     # arguments to the tests, for example [threads]
 FILES  ?=                     # test files, if not all; with a BUILD of their own
@@ -44,9 +44,25 @@ B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
 SAN_  := $(if $(strip $(SAN)),-fsanitize=$(strip $(SAN)) \
          -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+ifneq ($(filter-out kqueue epoll,$(strip $(POLLER))),)
+$(error POLLER=$(strip $(POLLER)) is unknown: say POLLER=kqueue, or nothing)
+endif
+ifeq ($(strip $(POLLER))-$(shell uname),kqueue-Linux)
+KQUEUE_CFLAGS ?= $(shell pkg-config --cflags libkqueue)
+KQUEUE_LIBS   ?= $(shell pkg-config --libs libkqueue)
+ifeq ($(strip $(KQUEUE_CFLAGS)$(KQUEUE_LIBS)),)
+$(error POLLER=kqueue needs libkqueue on Linux, and pkg-config knows none: \
+  say where it lies with KQUEUE_CFLAGS=... and KQUEUE_LIBS=...)
+endif
+export KQUEUE_CFLAGS KQUEUE_LIBS
+KQUEUE := -DVIOLET_KQUEUE $(patsubst -I%,-isystem %,$(KQUEUE_CFLAGS))
+# Each program in tests/libkqueue shows a defect, and says what fails by it.
+NOT    := $(patsubst tests/libkqueue/%.c,~[libkqueue:%],$(wildcard \
+          tests/libkqueue/*.c))
+endif
 CALLS  = $(if $(filter Darwin,$(shell uname)),,-fno-plt)
 # To shared libraries without a detour.
-BASE   = -std=c++20 -pthread $(SAN_) $(CPPFLAGS) $(CXXFLAGS)
+BASE   = -std=c++20 -pthread $(SAN_) $(KQUEUE) $(CPPFLAGS) $(CXXFLAGS)
 SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
 FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
@@ -75,7 +91,7 @@ run: $B/echo  ## build and start the echo server (ARGS='--port 4916')
 	@exec $B/echo $(ARGS)
 
 test: $B/tests/all $(APPS)  ## build and run the tests (TESTS='[threads]')
-	@set -f; VIOLET_BUILD='$B' exec $B/tests/all $(TESTS)
+	@set -f; VIOLET_BUILD='$B' exec $B/tests/all $(TESTS) $(NOT)
 
 bench: $(BENCH)  ## build and run the measurements in tests/bench
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
@@ -113,7 +129,7 @@ help:  ## this list
 
 # Objects depend on the flags they were made with: $B/flags is written anew
 # when they change.
-STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(CATCH))
+STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(KQUEUE_LIBS) $(CATCH))
 ifneq ($(file < $B/flags),$(STAMP))
 $B/flags: FORCE
 endif
@@ -143,7 +159,7 @@ $(APPS): $B/%: $B/obj/apps/%.o $B/libviolet.a
 $(BENCH): $B/bench/%: $B/bench/obj/tests/bench/%.o $B/bench/libviolet.a
 $(APPS) $(BENCH):
 	@echo "  link    $@"
-	$Q$(LINK) $^ -o $@
+	$Q$(LINK) $^ $(KQUEUE_LIBS) -o $@
 
 # What users include, with -I build/include: `#include <violet.hpp>`, and in
 # their tests `#include <violet/testing.hpp>`.
@@ -160,7 +176,7 @@ TFLAGS = $(FLAGS) -MMD -MP @$T/catch.cc -iquote tests -I$B/include
 
 $T/all: $(TEST) $B/libviolet.a
 	@echo "  link    $@"
-	$Q$(LINK) $^ $$(cat $T/catch.ld) -o $@
+	$Q$(LINK) $^ $$(cat $T/catch.ld) $(KQUEUE_LIBS) -o $@
 
 $B/obj/tests/%.o: tests/%.cpp $T/catch.hpp.gch $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $<"

@@ -114,10 +114,10 @@ TEST_CASE("fd: release gives the number away for good", "[fd]") {
 TEST_CASE("fd: the kernel's descriptor is gone afterwards", "[fd]") {
   const int before = open_descriptors();
   {
-    Pair pipe = make_pipe();
+    Pair pair = support::make_socketpair();
     CHECK(open_descriptors() == before + 2);
-    const int number = pipe[0].get();
-    pipe[0].reset();
+    const int number = pair[0].get();
+    pair[0].reset();
     CHECK_FALSE(is_open(number));
   }
   CHECK(open_descriptors() == before);

@@ -225,7 +225,8 @@ TEST_CASE("listener: its owner may die during an accept", "[listener]") {
   });
 }
 
-TEST_CASE("listener: one that is closed resets its backlog", "[listener]") {
+TEST_CASE("listener: one that is closed resets its backlog",
+          "[listener][libkqueue:so_error]") {
   const MaybeShortIo io;
   in_world([]() -> Task<> {
     Listener listener("127.0.0.1", 0);
@@ -238,7 +239,7 @@ TEST_CASE("listener: one that is closed resets its backlog", "[listener]") {
 }
 
 TEST_CASE("listener: clients that reset before accept do no harm",
-          "[listener]") {
+          "[listener][libkqueue:so_error]") {
   const MaybeShortIo io;
   in_world([]() -> Task<> {
     Listener listener("127.0.0.1", 0);
@@ -453,7 +454,8 @@ TEST_CASE("listener: no memory for a slot is waited for", "[listener]") {
 
 // ------------------------------------------------------------------------ many
 
-TEST_CASE("listener: a thousand connections in one process", "[listener]") {
+TEST_CASE("listener: a thousand connections in one process",
+          "[listener][libkqueue:crowd]") {
   const MaybeShortIo io;
   const DescriptorLimit limit(4096);
   if (!limit.enough()) {

@@ -77,6 +77,9 @@ int main(int argc, char** argv) {
   const int end = descriptor_end();
   const int before = open_descriptors(end);
   const int failed = Catch::Session().run(argc, argv);
+#if defined(__linux__) && defined(VIOLET_KQUEUE)
+  return failed;  // libkqueue closes its own behind our back
+#endif
   const int after = open_descriptors(end);
   if (after == before) return failed;
   std::fprintf(stderr,

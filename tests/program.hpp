@@ -410,6 +410,15 @@ inline std::vector<std::string> compiler_command() {
   return command;
 }
 
+/// What a program is linked with: the library, and what that stands on.
+inline std::vector<std::string> libraries() {
+  std::vector<std::string> all{build_path("libviolet.a")};
+  const char* below = std::getenv("KQUEUE_LIBS");  // see POLLER in the Makefile
+  std::istringstream words(below == nullptr ? "" : below);
+  for (std::string word; words >> word;) all.push_back(word);
+  return all;
+}
+
 /// Compiles as users are told to. Options and files come last.
 inline std::vector<std::string> compile_command(
     std::vector<std::string> compiler, const std::vector<std::string>& rest) {

@@ -53,7 +53,7 @@ std::string built(TemporaryFolder& folder, const std::string& name,
   const std::string target = folder.file(name);
   std::vector<std::string> rest{"-pthread", source, "-o", target};
   if (is_program) {
-    rest.push_back(build_path("libviolet.a"));
+    for (const std::string& library : libraries()) rest.push_back(library);
   } else {
     rest.push_back("-c");
   }

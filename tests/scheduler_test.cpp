@@ -658,7 +658,8 @@ TEST_CASE("run_once: next_deadline tells when the next turn must come",
   CHECK(world.loop.next_deadline() == kNever);
 }
 
-TEST_CASE("run_once: fd() is readable when there is work", "[scheduler]") {
+TEST_CASE("run_once: fd() is readable when there is work",
+          "[scheduler][libkqueue:poll]") {
   World world;
   const Pair pipe = make_pipe();
   bool done = false;

@@ -37,15 +37,15 @@ class Time final : public Poller {
     return sim_.change(fd, token, bits);
   }
   void remove(int fd) noexcept override { sim_.remove(fd); }
+  void closing(int fd) noexcept override { sim_.closing(fd); }
   std::span<const Ready> wait(TimePoint deadline,
                               bool wake_expected) noexcept override {
     if (deadline != kNever || wake_expected || loop == nullptr) {
       return ask(deadline, wake_expected);
     }
     // Nobody else may wake this loop, so what is not there soon never comes.
-    pollfd any{fd(), POLLIN, 0};
-    ::poll(&any, 1, 2000);
-    const auto news = ask(TimePoint::min(), false);
+    const auto news = sim_.look(2s);
+    woken_ = sim_.woken() || woken_;
     if (news.empty()) {
       hung = true;
       loop->cancel("this would hang");
@@ -53,7 +53,7 @@ class Time final : public Poller {
     return news;
   }
   void wake() noexcept override { sim_.wake(); }
-  int fd() const noexcept override { return sim_.fd(); }
+  int fd() noexcept override { return sim_.fd(); }
   void advance(Duration duration) noexcept { sim_.advance(duration); }
 
   Loop* loop = nullptr;

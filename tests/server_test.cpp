@@ -243,7 +243,8 @@ TEST_CASE("server: errors of handlers are logged at every level", "[server]") {
   CHECK(contains(served.log, "handler failed"));
 }
 
-TEST_CASE("server: a peer that resets is logged only on request", "[server]") {
+TEST_CASE("server: a peer that resets is logged only on request",
+          "[server][libkqueue:so_error]") {
   const MaybeShortIo io;
   const Log level = GENERATE(Log::kErrors, Log::kNormal, Log::kVerbose);
   Served served(with_log(level));
@@ -727,7 +728,8 @@ TEST_CASE("server: a request in the backlog is answered before a stop",
   CHECK(served.summary.cut == 0);
 }
 
-TEST_CASE("server: after a stop nobody can connect", "[server]") {
+TEST_CASE("server: after a stop nobody can connect",
+          "[server][libkqueue:so_error]") {
   const MaybeShortIo io;
   Served served;
   served.run(echo, [](Served& s) -> Task<> {

@@ -15,6 +15,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__linux__) && defined(VIOLET_KQUEUE)
+#include <sys/event.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -93,6 +96,24 @@ class Noted {
 
 // --------------------------------------------------------------- descriptors
 
+#if defined(__linux__) && defined(VIOLET_KQUEUE)
+/// libkqueue opens and closes its own behind our back, see libkqueue/close.c:
+/// sockets once, for as long as there is a kqueue, and the rest for each.
+inline const int a_kqueue = ::kqueue();
+
+inline bool is_of_libkqueue(int fd) {
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  char name[16] = {};
+  if (::readlink(link.c_str(), name, sizeof name - 1) < 0) return true;
+  return std::string_view(name).starts_with("anon_inode") ||
+         std::string_view(name).starts_with("pipe:");
+}
+#else
+inline bool is_of_libkqueue(int) {
+  return false;
+}
+#endif
+
 /// How many descriptors this process has open. One call of poll(2) for all:
 /// tests that kill everywhere ask thousands of times.
 inline int open_descriptors() {
@@ -102,7 +123,7 @@ inline int open_descriptors() {
   for (std::size_t i = 0; i < all.size(); ++i) all[i].fd = static_cast<int>(i);
   ::poll(all.data(), static_cast<nfds_t>(all.size()), 0);
   const auto is_open = [](const pollfd& one) {
-    return (one.revents & POLLNVAL) == 0;
+    return (one.revents & POLLNVAL) == 0 && !is_of_libkqueue(one.fd);
   };
   return static_cast<int>(std::count_if(all.begin(), all.end(), is_open));
 }
@@ -293,7 +314,8 @@ class CountingPoller final : public violet::Poller {
     ++wakes;
     real_.wake();
   }
-  int fd() const noexcept override { return real_.fd(); }
+  void closing(int fd) noexcept override { real_.closing(fd); }
+  int fd() noexcept override { return real_.fd(); }
 
   int adds = 0;
   int changes = 0;
