@@ -28,7 +28,8 @@
 /// for size.
 class Args {
  public:
-  /// `name` as it is called, `summary` in one line. Lifetime: literals.
+  /// `name` until parse() knows what the program is called as (installed, it
+  /// is violet-NAME), `summary` in one line. Lifetime: literals.
   Args(const char* name, const char* summary)
       : name_(name), summary_(summary) {}
 
@@ -69,7 +70,11 @@ class Args {
 
   /// Sets the values. Prints usage and exits 0 for --help; exits 2, after one
   /// line on stderr, for anything that is not right.
-  [[gnu::cold]] void parse(int argc, char** argv) const {
+  [[gnu::cold]] void parse(int argc, char** argv) {
+    if (argc > 0) {
+      const char* const slash = std::strrchr(argv[0], '/');
+      name_ = slash == nullptr ? argv[0] : slash + 1;
+    }
     for (int i = 1; i < argc; ++i) {
       const std::string_view argument = argv[i];
       if (argument == "--help" || argument == "-h") print_usage();

@@ -66,8 +66,8 @@ class EchoServer {
   void open() {
     sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
                               static_cast<std::size_t>(settings_.loops));
-    print_line(concat(
-        {"echo: listening on ", local_address(sockets_[0].get()).text()}));
+    print_line(concat({program_name(), ": listening on ",
+                       local_address(sockets_[0].get()).text()}));
   }
 
   /// The server of one loop.
