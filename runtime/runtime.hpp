@@ -2,6 +2,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+// The version. It stands here alone; `make install` reads it from these lines.
+#define VIOLET_VERSION_MAJOR 0
+#define VIOLET_VERSION_MINOR 1
+#define VIOLET_VERSION_PATCH 0
+
 // clang-format off: the order is for the reader.
 // ground
 #include "sys.hpp"
