@@ -62,6 +62,24 @@ present() { find "$@" -type f \( -name '*.hpp' -o -name '*.cpp' \) | sort; }
           check(files[i], line, n)
     }'
 
+  # Every program has a manual page, every page a program.
+  for file in apps/*.cpp; do
+    page=${file%.cpp}.1
+    [ -f "$page" ] || echo "$page: is missing, the manual page of $file"
+  done
+  for page in apps/*.[1-9]; do
+    [ -f "${page%.*}.cpp" ] || echo "$page: is the manual page of no program"
+    awk -v page="$page" -v base="${page##*/}" '
+      NR == 1 && index($0, ".\\\" " base " - ") != 1 {
+        print page ": does not open with .\\\" " base " - purpose"
+      }
+      /^[.]\\" SPDX-License-Identifier: MIT$/ { license = 1 }
+      / $|\t/ { print page ":" NR ": ends in a blank or has a tab" }
+      length($0) > 80 { print page ":" NR ": is too wide" }
+      END { if (!license) print page ": has no SPDX line" }
+    ' "$page"
+  done
+
   # Each line, and the head of each file.
   for file in $(present runtime net apps tests); do
     awk -v file="$file" '
