@@ -2,6 +2,7 @@
 #
 #   make            the library and the programs      make help   all targets
 #   make run        the echo server                   make test   the tests
+#   make install    all but the tests, below PREFIX
 
 # ---------------------------------------------------------------------------
 # Settings: change these, here or on the command line (make OPT=-O0 test).
@@ -29,6 +30,16 @@ WARN += -Wold-style-cast
 WARN += -Woverloaded-virtual
 WARN += -Wundef
 
+# Where `make install` puts things: below PREFIX, or where these say.
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/violet
+DESTDIR    ?=
+# Stands before all these while a package is made of what is installed.
+
 # ---------------------------------------------------------------------------
 # Nothing to change below this line.
 
@@ -38,7 +49,8 @@ endif
 $(if $(filter clean,$(MAKECMDGOALS)),.NOTPARALLEL:)  # clean first, then all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test bench tour format lint house clean help FORCE
+.PHONY: all run test bench tour format lint house install uninstall clean help
+.PHONY: FORCE
 
 B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
@@ -124,20 +136,32 @@ clean:  ## remove the build directory
 	rm -rf $B
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
 	@echo "Settings: CXX OPT SAN WERROR BUILD CATCH TESTS FILES ARGS V (see Makefile)"
+	@echo "to install: PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR"
 
 # Objects depend on the flags they were made with: $B/flags is written anew
-# when they change.
+# when they change. A mere `make install` asks for no flags: it takes what is
+# there as it is, so that root, who has another environment, compiles nothing.
 STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(KQUEUE_LIBS) $(CATCH))
-ifneq ($(file < $B/flags),$(STAMP))
+MADE  := $(file < $B/flags)
+ASKED := $(filter CXX=% OPT=% SAN=% WERROR=% CATCH=% CPPFLAGS=% CXXFLAGS=% \
+         LDFLAGS=% POLLER=% \
+         KQUEUE_CFLAGS=% KQUEUE_LIBS=%,$(MAKEOVERRIDES))
+ifneq ($(MADE),$(STAMP))
+ifeq ($(if $(MADE),,nothing)$(ASKED)$(MAKECMDGOALS),install)
+KEPT  := made with the settings in $B/flags, not with those of now
+NEWER  = $(error $@ is out of date, and $B was made with other settings, which \
+         $B/flags tells: run make with the ones you want, then make install)
+else
 $B/flags: FORCE
+endif
 endif
 $B/flags:
 	@mkdir -p $(@D) && printf '%s\n' '$(STAMP)' > $@
 
 $B/obj/%.o: %.cpp $B/flags | $(FRONT)
-	@mkdir -p $(@D) && echo "  compile $<"
+	$(NEWER)@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
 # What runs at most once for each client is compiled for size.
@@ -158,7 +182,7 @@ $B/bench/libviolet.a: $(addprefix $B/bench/obj/,$(LIB))
 $(APPS): $B/%: $B/obj/apps/%.o $B/libviolet.a
 $(BENCH): $B/bench/%: $B/bench/obj/tests/bench/%.o $B/bench/libviolet.a
 $(APPS) $(BENCH):
-	@echo "  link    $@"
+	$(NEWER)@echo "  link    $@"
 	$Q$(LINK) $^ $(KQUEUE_LIBS) -o $@
 
 # What users include, with -I build/include: `#include <violet.hpp>`, and in
@@ -168,6 +192,119 @@ $B/include/violet.hpp:
 $B/include/violet/testing.hpp:
 	@mkdir -p $(@D) && \
 	echo '#include "$(TOP:.%=../.%)/runtime/testing.hpp"' > $@
+
+# What is installed: mode, whence and where, with bars between. What comes from
+# no file is one of the texts below. Programs and their pages get a violet-
+# before their names: an echo in PREFIX/bin would hide the system's own.
+PLAN = $(foreach h,$(filter %.hpp,$(LISTED)),644|$h|$(INCLUDEDIR)/violet/$h) \
+  644|violet_hpp|$(INCLUDEDIR)/violet.hpp \
+  644|testing_hpp|$(INCLUDEDIR)/violet/testing.hpp \
+  644|$B/libviolet.a|$(LIBDIR)/libviolet.a \
+  644|violet_pc|$(LIBDIR)/pkgconfig/violet.pc \
+  644|config_cmake|$(CMAKEDIR)/violet-config.cmake \
+  644|version_cmake|$(CMAKEDIR)/violet-config-version.cmake \
+  $(foreach a,$(APPS),755|$a|$(BINDIR)/violet-$(notdir $a)) \
+  $(foreach m,$(wildcard apps/*.1),644|$m|$(MANDIR)/man1/violet-$(notdir $m)) \
+  644|LICENSE|$(DOCDIR)/LICENSE
+CMAKEDIR = $(LIBDIR)/cmake/violet
+# Folders for nobody else.
+OURS = $(addprefix $(INCLUDEDIR)/,violet $(patsubst %/,violet/%,$(sort $(dir \
+  $(filter %.hpp,$(LISTED)))))) $(CMAKEDIR) $(filter %/violet,$(DOCDIR))
+
+install: $B/libviolet.a $(APPS)  ## install below PREFIX (/usr/local)
+	$(CHECKED)@umask 022; set -ef; IFS='|'; \
+	for one in $(PLAN:%='%'); do set -- $$one; to='$(DESTDIR)'$$3; \
+	  mkdir -p "$${to%/*}" && [ -w "$${to%/*}" ] || { echo "make install cannot" \
+	    "write into $${to%/*}: try sudo make install, or make install" \
+	    "PREFIX=\$$HOME/.local" >&2; exit 1; }; \
+	  if [ -f $$2 ]; then install -m $$1 $$2 "$$to"; \
+	  else rm -f "$$to"; printenv $$2 > "$$to"; chmod $$1 "$$to"; fi; \
+	done; $(if $(KEPT),echo '  note    $(KEPT)';) \
+	echo '  install $(words $(PLAN)) files below $(DESTDIR)$(PREFIX)'
+
+uninstall:  ## remove what `make install` with the same PREFIX puts there
+	$(CHECKED)@set -ef; IFS='|'; \
+	for one in $(PLAN:%='%'); do set -- $$one; rm -f '$(DESTDIR)'$$3; done; \
+	printf '%s\n' $(OURS:%='%') | sort -r | while read -r folder; do \
+	  rmdir '$(DESTDIR)'"$$folder" 2> /dev/null || :; done; \
+	echo '  remove  $(words $(PLAN)) files below $(DESTDIR)$(PREFIX)'
+
+# Stops at a folder that make, pkg-config or CMake would misunderstand.
+CHECKED = $(foreach d,PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR,$(if $(or \
+  $(filter-out 1,$(words $($d))),$(filter-out /%,$($d)),$(call odd,$($d))), \
+  $(error $d is '$($d)': it must be an absolute path without spaces and special \
+  characters, such as /opt/violet)))$(if $(findstring ',$(DESTDIR)),$(error \
+  DESTDIR is "$(DESTDIR)": it must not have a ' in it))
+odd = $(strip $(foreach c,' " % ; | $$ \ $(HASH) `,$(findstring $c,$1)))
+HASH := \#
+SPACE := $() $()
+
+# The way back to PREFIX from a folder below it that is at hand as $2: what is
+# installed may be moved as a whole. From a folder elsewhere: PREFIX itself.
+back = $(if $(filter $(PREFIX)/%,$1),$2$(subst $(SPACE),,$(patsubst \
+  %,/..,$(subst /, ,$(patsubst $(PREFIX)/%,%,$1)))),$(PREFIX))
+below = $(patsubst $(PREFIX)/%,$2/%,$1)
+
+VERSION = $(subst $(SPACE),.,$(shell \
+  sed -n 's/^.define VIOLET_VERSION_[A-Z]* //p' runtime/runtime.hpp))
+# What stays compatible: before 1.0 the minor version, afterwards the major.
+SERIES = $(subst $(SPACE),.,$(wordlist 1,$(if $(filter \
+  0.%,$(VERSION)),2,1),$(subst ., ,$(VERSION))))
+
+TEXTS := violet_hpp testing_hpp violet_pc config_cmake version_cmake
+$(if $(filter install,$(MAKECMDGOALS)),$(eval export $(TEXTS)))
+violet_hpp = \#include "violet/net/net.hpp"
+testing_hpp = \#include "runtime/testing.hpp"
+
+define violet_pc
+prefix=$(call back,$(LIBDIR)/pkgconfig,$${pcfiledir})
+libdir=$(call below,$(LIBDIR),$${prefix})
+includedir=$(call below,$(INCLUDEDIR),$${prefix})
+
+Name: violet
+Description: event-loop runtime for C++20
+Version: $(VERSION)
+Cflags: -I$${includedir} -pthread
+Libs: -L$${libdir} -lviolet -pthread
+endef
+
+define config_cmake
+# violet-config.cmake - find_package(violet) gives the target violet::violet.
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+get_filename_component(violet_prefix
+  "$(call back,$(CMAKEDIR),$${CMAKE_CURRENT_LIST_DIR})" REALPATH)
+if(NOT TARGET violet::violet)
+  add_library(violet::violet STATIC IMPORTED)
+  set_target_properties(violet::violet PROPERTIES
+    IMPORTED_LOCATION "$(call below,$(LIBDIR),$${violet_prefix})/libviolet.a"
+    INTERFACE_INCLUDE_DIRECTORIES "$(call below,$(INCLUDEDIR),$${violet_prefix})"
+    INTERFACE_COMPILE_FEATURES cxx_std_20
+    INTERFACE_LINK_LIBRARIES Threads::Threads)
+endif()
+unset(violet_prefix)
+endef
+
+define version_cmake
+# violet-config-version.cmake - whom this version suits: who asks for $(SERIES),
+# not later than it, or for a range that it lies in.
+set(PACKAGE_VERSION $(VERSION))
+set(PACKAGE_VERSION_COMPATIBLE FALSE)
+if(PACKAGE_FIND_VERSION_RANGE)
+  if(PACKAGE_VERSION VERSION_GREATER_EQUAL PACKAGE_FIND_VERSION_MIN AND
+     (PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION_MAX OR
+      (PACKAGE_FIND_VERSION_RANGE_MAX STREQUAL "INCLUDE" AND
+       PACKAGE_VERSION VERSION_EQUAL PACKAGE_FIND_VERSION_MAX)))
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  endif()
+elseif("$${PACKAGE_FIND_VERSION}." MATCHES "^$(subst .,[.],$(SERIES))[.]" AND
+       PACKAGE_VERSION VERSION_GREATER_EQUAL PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_VERSION VERSION_EQUAL PACKAGE_FIND_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+endif()
+endef
 
 # Tests. catch.cc and catch.ld say how to compile and link with Catch2, either
 # version; catch.hpp.gch is that header compiled once for all tests.
