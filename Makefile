@@ -30,7 +30,8 @@ WARN += -Wold-style-cast
 WARN += -Woverloaded-virtual
 WARN += -Wundef
 
-# Where `make install` puts things: below PREFIX, or where these say.
+# Where `make install` puts things. DESTDIR, which packagers set, goes before
+# all of them.
 PREFIX     ?= /usr/local
 BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
@@ -38,7 +39,6 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 DOCDIR     ?= $(PREFIX)/share/doc/violet
 DESTDIR    ?=
-# Stands before all these while a package is made of what is installed.
 
 # ---------------------------------------------------------------------------
 # Nothing to change below this line.
