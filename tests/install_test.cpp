@@ -441,7 +441,7 @@ TEST_CASE("install: the headers warn of nothing in anybody's code",
   CHECK(compiled.err == "");
 }
 
-// Some 40 s, so not in each run: make test TESTS='[headers]'.
+// Some 20 s, so not in each run: make test TESTS='[headers]'.
 TEST_CASE("install: each header can be included alone", "[.][headers]") {
   const Folder folder;
   make_well("install", {"PREFIX=" + folder / "prefix"});
