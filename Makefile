@@ -49,8 +49,8 @@ endif
 $(if $(filter clean,$(MAKECMDGOALS)),.NOTPARALLEL:)  # clean first, then all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test bench tour format lint house install uninstall clean help
-.PHONY: FORCE
+.PHONY: all run test single bench tour format lint house install uninstall
+.PHONY: clean help FORCE
 
 B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
@@ -88,6 +88,7 @@ LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(wildcard apps/*.cpp))
 FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
+SINGLE:= $B/single/violet.hpp $B/single/violet/testing.hpp
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
          tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
@@ -102,11 +103,13 @@ all: $B/libviolet.a $(APPS)  ## the library and the programs (the default)
 run: $B/echo  ## build and start the echo server (ARGS='--port 4916')
 	@exec $B/echo $(ARGS)
 
-test: $B/tests/all $(APPS)  ## build and run the tests (TESTS='[threads]')
+test: $B/tests/all $(APPS) $(SINGLE)  ## build and run the tests (TESTS='[threads]')
 	@set -f; VIOLET_BUILD='$B' exec $B/tests/all $(TESTS) $(NOT)
 
 bench: $(BENCH)  ## build and run the measurements in tests/bench
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+
+single: $(SINGLE)  ## the library as one header to copy, and the test kit
 
 tour:  ## the files in reading order, with their sizes
 	@for d in $(patsubst %/ORDER,%,$(wildcard runtime/ORDER net/ORDER)); do \
@@ -192,6 +195,20 @@ $B/include/violet.hpp:
 $B/include/violet/testing.hpp:
 	@mkdir -p $(@D) && \
 	echo '#include "$(TOP:.%=../.%)/runtime/testing.hpp"' > $@
+
+# The same two, but each is whole. The kit is what comes after the front door.
+KIT   := $(addprefix runtime/,$(shell sed -n \
+         '1,/^runtime\.hpp/d; s/^\([a-z][^ ]*\).*/\1/p' runtime/ORDER))
+$B/single/violet.hpp: JOINED := $(filter-out $(KIT) runtime/runtime.hpp \
+  net/net.hpp,$(LISTED))
+$B/single/violet.hpp: ABOUT := name=violet.hpp \
+  purpose='an event-loop runtime for C++20, in one file.'
+$B/single/violet/testing.hpp: JOINED := $(KIT)
+$B/single/violet/testing.hpp: ABOUT := name=violet/testing.hpp \
+  purpose='a kit for tests of programs that use Violet.' needs=../violet.hpp
+$(SINGLE): runtime/single.awk LICENSE $(LISTED)
+	@mkdir -p $(@D) && echo "  join    $@"
+	$Qawk -f $< $(ABOUT) LICENSE $(JOINED) > $@
 
 # What is installed: mode, whence and where, with bars between. What comes from
 # no file is one of the texts below. Programs and their pages get a violet-

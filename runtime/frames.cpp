@@ -21,7 +21,7 @@ struct PoolKeeper {
   ~PoolKeeper() { frame_pool.release(); }
   void arm() const noexcept {}
 };
-thread_local PoolKeeper keeper;
+thread_local PoolKeeper pool_keeper;
 
 }  // namespace
 
@@ -53,7 +53,7 @@ void* FramePool::carve(std::size_t bytes) {
 bool FramePool::add_chunk() {
   void* memory = sys::calls->allocate(kChunkBytes);
   if (memory == nullptr) return false;
-  keeper.arm();
+  pool_keeper.arm();
   chunks_ = ::new (memory) Free{chunks_};
   rest_ = static_cast<char*>(memory) + kStepBytes;
   rest_bytes_ = kChunkBytes - kStepBytes;

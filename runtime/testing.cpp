@@ -86,7 +86,7 @@ std::string Trace::text() const {
 
 // ----------------------------------------------------------- what can happen
 
-namespace {
+namespace internal {
 
 /// Why a run was given up, if it was.
 struct Verdict {
@@ -101,6 +101,12 @@ struct Verdict {
     loop.cancel("this would hang", true);
   }
 };
+
+}  // namespace internal
+
+namespace {
+
+using internal::Verdict;
 
 /// The generator of Vigna's "splitmix64": the same numbers everywhere.
 class Random {

@@ -1,0 +1,75 @@
+# single.awk - joins the library into one header that needs no other file.
+#
+#   awk -f runtime/single.awk name=violet.hpp purpose=TEXT LICENSE FILES...
+#
+# FILES come in reading order, so that each stands below what it needs. First
+# all headers are printed, then all sources, which a program gets by a macro
+# named after the header, here VIOLET_IMPLEMENTATION. With needs=PATH that
+# header is included first.
+#
+# Includes of the system move to the top of their half, once each, but stay
+# where they are inside an #if: they may exist on one system only.
+#
+# SPDX-License-Identifier: MIT
+
+FNR == 1 {
+  if (FILENAME ~ /\.hpp$/) half = "header"
+  if (FILENAME ~ /\.cpp$/) half = "source"
+  if (half) add("\n// ---- " FILENAME "\n")
+}
+
+!half { licence = licence comment($0); next }
+
+/^ *# *if/ { ++depth }
+/^ *# *endif/ { --depth }
+/^ *# *pragma once/ || /^ *# *include *"/ { next }
+/^ *# *include *</ && depth == 0 {
+  sub(/ *\/\/.*/, "")
+  if (!seen[half, $0]++) includes[half] = includes[half] $0 "\n"
+  next
+}
+
+# Where an include was, no gap is left.
+$0 != "" || last[half] != "" { add($0) }
+
+function add(text) {
+  last[half] = text
+  lines[half, ++count[half]] = text
+}
+
+function comment(text) { return (text == "" ? "//" : "// " text) "\n" }
+
+function print_half(which,    i) {
+  printf "%s", includes[which]
+  for (i = 1; i <= count[which]; ++i) print lines[which, i]
+}
+
+END {
+  macro = toupper(name)
+  sub(/\.HPP$/, "", macro)
+  gsub(/[^A-Z]/, "_", macro)
+
+  print "// " name " - " purpose
+  print "//"
+  print "// Include it wherever it is needed. One source file of a program has, at its"
+  print "// end or with nothing else in it,"
+  print "//"
+  print "//     #define " macro "_IMPLEMENTATION"
+  print "//     #include \"" name "\""
+  print "//"
+  print "// `make single` joins it from Violet's sources: changes belong there."
+  print "//"
+  print licence
+
+  if (needs) print "#include \"" needs "\"\n"
+  print "#ifndef " macro "_HPP"
+  print "#define " macro "_HPP\n"
+  print_half("header")
+  print "\n#endif  // " macro "_HPP\n"
+
+  # Outside of the guard: the header may have been included before.
+  print "#if defined(" macro "_IMPLEMENTATION) && !defined(" macro "_IMPLEMENTED)"
+  print "#define " macro "_IMPLEMENTED\n"
+  print_half("source")
+  print "\n#endif  // " macro "_IMPLEMENTATION"
+}
