@@ -7,7 +7,6 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
-#include <algorithm>
 #include <list>
 #include <memory>
 #include <string>
@@ -29,35 +28,6 @@ const char* const kWrong[] = {
     "generator_await",   "generator_reference", "generator_aggregate",
     "drop_generator",    "send_aggregate",      "channel_item",
 };
-
-struct Compiler {
-  std::string name;
-  bool clang = false;
-  int version = 0;
-};
-
-/// A compiler of this name, if there is one.
-std::vector<Compiler> find_compiler(const std::string& name) {
-  Program asked({name, "--version"});
-  if (asked.wait().code != 0) return {};
-  Compiler found;
-  found.name = name;
-  found.clang = contains(asked.out(), "clang");
-  Program version({name, "-dumpversion"});
-  version.wait();
-  found.version = std::atoi(version.out().c_str());
-  return {found};
-}
-
-std::vector<Compiler> compilers() {
-  std::vector<std::string> names{compiler_command()[0], "g++", "clang++-19"};
-  std::vector<Compiler> all;
-  for (auto name = names.begin(); name != names.end(); ++name) {
-    if (std::find(names.begin(), name, *name) != name) continue;
-    for (const Compiler& one : find_compiler(*name)) all.push_back(one);
-  }
-  return all;
-}
 
 std::string path_of(const std::string& name) {
   return "tests/compile_fail/" + name + ".cpp";

@@ -419,6 +419,30 @@ inline std::vector<std::string> libraries() {
   return all;
 }
 
+struct Compiler {
+  std::string name;
+  bool clang = false;
+  int version = 0;
+};
+
+/// The compiler of this build, and those that the library is made for, as far
+/// as they are here.
+inline std::vector<Compiler> compilers() {
+  std::vector<Compiler> all;
+  for (const auto& name :
+       {compiler_command()[0], std::string("g++"), std::string("clang++-19")}) {
+    const auto is_known = [&name](const Compiler& c) { return c.name == name; };
+    if (std::any_of(all.begin(), all.end(), is_known)) continue;
+    Program asked({name, "--version"});
+    if (asked.wait().code != 0) continue;
+    Program version({name, "-dumpversion"});
+    version.wait();
+    all.push_back({name, asked.out().find("clang") != std::string::npos,
+                   std::atoi(version.out().c_str())});
+  }
+  return all;
+}
+
 /// Compiles as users are told to. Options and files come last.
 inline std::vector<std::string> compile_command(
     std::vector<std::string> compiler, const std::vector<std::string>& rest) {
@@ -426,6 +450,49 @@ inline std::vector<std::string> compile_command(
                                    "-I" + build_path("include")});
   compiler.insert(compiler.end(), rest.begin(), rest.end());
   return compiler;
+}
+
+// -------------------------------------------------------------------- README
+
+/// A ```cpp block of README.md.
+struct Example {
+  std::string text;
+  std::size_t first_line = 0;
+  std::size_t lines = 0;
+
+  bool has(std::string_view part) const { return text.find(part) != text.npos; }
+  bool is_program() const { return has("int main("); }
+  bool is_server() const { return has("run_program(server("); }
+
+  /// The same server at any free port.
+  Example at_any_port() const {
+    Example other = *this;
+    const auto port = text.find("4915");
+    if (port == text.npos) fail("no port 4915 in an example");
+    other.text.replace(port, 4, "0");
+    return other;
+  }
+};
+
+inline std::vector<Example> examples() {
+  std::vector<Example> found;
+  std::istringstream readme(contents("README.md"));
+  bool inside = false;
+  std::size_t number = 0;
+  for (std::string line; std::getline(readme, line);) {
+    ++number;
+    if (line == "```cpp") {
+      found.emplace_back();
+      found.back().first_line = number + 1;
+      inside = true;
+    } else if (line == "```") {
+      inside = false;
+    } else if (inside) {
+      found.back().text += line + '\n';
+      ++found.back().lines;
+    }
+  }
+  return found;
 }
 
 // ------------------------------------------------------------------- clients

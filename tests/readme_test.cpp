@@ -7,43 +7,10 @@
 #include <vector>
 
 #include "program.hpp"
-#include "support.hpp"
 
 using namespace programs;
-using support::contains;
 
 namespace {
-
-/// A ```cpp block.
-struct Example {
-  std::string text;
-  std::size_t first_line = 0;  // in README.md
-  std::size_t lines = 0;
-
-  bool is_program() const { return contains(text, "int main("); }
-  bool is_server() const { return contains(text, "run_program(server("); }
-};
-
-std::vector<Example> examples() {
-  std::vector<Example> found;
-  std::istringstream readme(contents("README.md"));
-  bool inside = false;
-  std::size_t number = 0;
-  for (std::string line; std::getline(readme, line);) {
-    ++number;
-    if (line == "```cpp") {
-      found.emplace_back();
-      found.back().first_line = number + 1;
-      inside = true;
-    } else if (line == "```") {
-      inside = false;
-    } else if (inside) {
-      found.back().text += line + '\n';
-      ++found.back().lines;
-    }
-  }
-  return found;
-}
 
 /// Compiles and links. Returns: the path of the program.
 std::string built(TemporaryFolder& folder, const std::string& name,
@@ -93,11 +60,8 @@ TEST_CASE("readme: every example compiles and does its work", "[readme]") {
 
 TEST_CASE("readme: the echo server echoes", "[readme]") {
   TemporaryFolder folder;
-  std::string text = examples().at(0).text;
-  const auto port = text.find("4915");
-  REQUIRE(port != text.npos);
-  text.replace(port, 4, "0");  // any free one
-  Program program({built(folder, "echoer", text)});
+  Program program(
+      {built(folder, "echoer", examples().at(0).at_any_port().text)});
   const std::string line = program.line();
   const std::string begin = "echoer: listening on 127.0.0.1:";
   REQUIRE(line.rfind(begin, 0) == 0);
