@@ -103,7 +103,7 @@ all: $B/libviolet.a $(APPS)  ## the library and the programs (the default)
 run: $B/echo  ## build and start the echo server (ARGS='--port 4916')
 	@exec $B/echo $(ARGS)
 
-test: $B/tests/all $(APPS) $(SINGLE)  ## build and run the tests (TESTS='[threads]')
+test: $B/tests/all $(APPS) single  ## build and run the tests (TESTS='[threads]')
 	@set -f; VIOLET_BUILD='$B' exec $B/tests/all $(TESTS) $(NOT)
 
 bench: $(BENCH)  ## build and run the measurements in tests/bench

@@ -48,13 +48,15 @@ END {
   macro = toupper(name)
   sub(/\.HPP$/, "", macro)
   gsub(/[^A-Z]/, "_", macro)
+  wanted = macro "_IMPLEMENTATION"
+  had = macro "_IMPLEMENTED"
 
   print "// " name " - " purpose
   print "//"
-  print "// Include it wherever it is needed. One source file of a program has, at its"
-  print "// end or with nothing else in it,"
+  print "// Include it wherever it is needed. One source file of a program has, at"
+  print "// its end or with nothing else in it,"
   print "//"
-  print "//     #define " macro "_IMPLEMENTATION"
+  print "//     #define " wanted
   print "//     #include \"" name "\""
   print "//"
   print "// `make single` joins it from Violet's sources: changes belong there."
@@ -68,8 +70,8 @@ END {
   print "\n#endif  // " macro "_HPP\n"
 
   # Outside of the guard: the header may have been included before.
-  print "#if defined(" macro "_IMPLEMENTATION) && !defined(" macro "_IMPLEMENTED)"
-  print "#define " macro "_IMPLEMENTED\n"
+  print "#if defined(" wanted ") && !defined(" had ")"
+  print "#define " had "\n"
   print_half("source")
-  print "\n#endif  // " macro "_IMPLEMENTATION"
+  print "\n#endif  // " wanted
 }
