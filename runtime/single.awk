@@ -53,8 +53,8 @@ END {
 
   print "// " name " - " purpose
   print "//"
-  print "// Include it wherever it is needed. One source file of a program has, at"
-  print "// its end or with nothing else in it,"
+  print "// Include it wherever it is needed. One source file of a program has,"
+  print "// at its end or with nothing else in it,"
   print "//"
   print "//     #define " wanted
   print "//     #include \"" name "\""
