@@ -199,8 +199,7 @@ $B/include/violet/testing.hpp:
 # The same two, but each is whole. The kit is what comes after the front door.
 KIT   := $(addprefix runtime/,$(shell sed -n \
          '1,/^runtime\.hpp/d; s/^\([a-z][^ ]*\).*/\1/p' runtime/ORDER))
-$B/single/violet.hpp: JOINED := $(filter-out $(KIT) runtime/runtime.hpp \
-  net/net.hpp,$(LISTED))
+$B/single/violet.hpp: JOINED := $(filter-out $(KIT),$(LISTED))
 $B/single/violet.hpp: ABOUT := name=violet.hpp \
   purpose='an event-loop runtime for C++20, in one file.'
 $B/single/violet/testing.hpp: JOINED := $(KIT)

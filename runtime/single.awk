@@ -16,13 +16,20 @@ FNR == 1 {
   if (FILENAME ~ /\.hpp$/) half = "header"
   if (FILENAME ~ /\.cpp$/) half = "source"
   if (half) add("\n// ---- " FILENAME "\n")
+  head = 1
 }
 
 !half { licence = licence comment($0); next }
 
 /^ *# *if/ { ++depth }
 /^ *# *endif/ { --depth }
-/^ *# *pragma once/ || /^ *# *include *"/ { next }
+/^ *# *pragma once/ { next }
+/^ *# *include *"/ {
+  # With the comment above it, unless that is the head of the file.
+  while (!head && lines[half, count[half]] ~ /^\/\//) --count[half]
+  head = 0
+  next
+}
 /^ *# *include *</ && depth == 0 {
   sub(/ *\/\/.*/, "")
   if (!seen[half, $0]++) includes[half] = includes[half] $0 "\n"
@@ -30,12 +37,10 @@ FNR == 1 {
 }
 
 # Where an include was, no gap is left.
-$0 != "" || last[half] != "" { add($0) }
+!/^\/\// { head = 0 }
+$0 != "" || lines[half, count[half]] != "" { add($0) }
 
-function add(text) {
-  last[half] = text
-  lines[half, ++count[half]] = text
-}
+function add(text) { lines[half, ++count[half]] = text }
 
 function comment(text) { return (text == "" ? "//" : "// " text) "\n" }
 

@@ -157,14 +157,13 @@ class Builds {
   int count_ = 0;
 };
 
-/// The files that an ORDER lists, but not the front door.
+/// The files that an ORDER lists.
 std::vector<std::string> listed(const std::string& folder) {
   std::vector<std::string> files;
   std::istringstream order(contents(folder + "/ORDER"));
   for (std::string line; std::getline(order, line);) {
     if (line.empty() || line[0] == '#') continue;
-    const std::string name = line.substr(0, line.find(' '));
-    if (name != folder + ".hpp") files.push_back(folder + '/' + name);
+    files.push_back(folder + '/' + line.substr(0, line.find(' ')));
   }
   return files;
 }
