@@ -127,11 +127,9 @@ int main(int argc, char** argv) {
     args.refuse(
         {"--loops needs a TCP address: a unix socket cannot be shared"});
   }
-  try {
-    Address::parse(settings.host, settings.port);
-  } catch (const std::system_error& e) {
-    args.refuse({e.what()});
-  }
+  std::string refusal;
+  Address::parse(settings.host, settings.port, refusal);
+  if (!refusal.empty()) args.refuse({refusal});
 
   EchoServer server(settings);
   return run_program(

@@ -18,29 +18,34 @@ namespace violet {
 
 namespace {
 
-[[noreturn]] void refuse(std::string_view host, const std::string& why) {
-  throw_system(EINVAL, concat({"address '", host, "' (", why, ")"}));
-}
-
 template <class Name>
 Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
   return Address::from(reinterpret_cast<const sockaddr*>(&name),
                        static_cast<unsigned>(size));
 }
 
-[[gnu::cold]] Address parse_unix(std::string_view host, std::string_view path) {
-  sockaddr_un name{};
-  name.sun_family = AF_UNIX;
-  if (path.empty()) refuse(host, "a path must follow unix:");
-  if (path.size() >= sizeof name.sun_path) {
-    const std::size_t most = sizeof name.sun_path - 1;
-    refuse(host, concat({"a unix path has at most ", most, " bytes"}));
-  }
-  std::copy(path.begin(), path.end(), name.sun_path);
-  return as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
+std::system_error refusal_of(std::string_view host, const char* why) {
+  return std::system_error(EINVAL, std::system_category(),
+                           concat({"address '", host, "' (", why, ")"}));
 }
 
-[[gnu::cold]] Address parse_ipv6(std::string_view host, std::uint16_t port) {
+// What follows returns why it refuses, or null.
+
+const char* parse_unix(std::string_view path, Address& out) noexcept {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.empty()) return "a path must follow unix:";
+  if (path.size() >= sizeof name.sun_path) {
+    return sizeof name.sun_path == 108 ? "a unix path has at most 107 bytes"
+                                       : "a unix path has at most 103 bytes";
+  }
+  std::copy(path.begin(), path.end(), name.sun_path);
+  out = as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  return nullptr;
+}
+
+const char* parse_ipv6(std::string_view host, std::uint16_t port,
+                       Address& out) {
   std::string text(host);
   if (text.size() > 2 && text.front() == '[' && text.back() == ']') {
     text = text.substr(1, text.size() - 2);
@@ -50,23 +55,21 @@ Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
   name.sin6_port = htons(port);
   if (const auto percent = text.find('%'); percent != std::string::npos) {
     name.sin6_scope_id = ::if_nametoindex(text.c_str() + percent + 1);
-    if (name.sin6_scope_id == 0) refuse(host, "no such network interface");
+    if (name.sin6_scope_id == 0) return "no such network interface";
     text.resize(percent);
   }
   if (::inet_pton(AF_INET6, text.c_str(), &name.sin6_addr) != 1) {
-    refuse(host, "neither an IPv4 nor an IPv6 address nor unix:/path");
+    return "neither an IPv4 nor an IPv6 address nor unix:/path";
   }
-  return as_address(name);
+  out = as_address(name);
+  return nullptr;
 }
 
-}  // namespace
-
-[[gnu::cold]] Address Address::parse(std::string_view host,
-                                     std::uint16_t port) {
+const char* parse_any(std::string_view host, std::uint16_t port, Address& out) {
   constexpr std::string_view kUnix = "unix:";
-  if (host.find('\0') != host.npos) refuse(host, "it contains a NUL");
+  if (host.find('\0') != host.npos) return "it contains a NUL";
   if (host.substr(0, kUnix.size()) == kUnix) {
-    return parse_unix(host, host.substr(kUnix.size()));
+    return parse_unix(host.substr(kUnix.size()), out);
   }
   sockaddr_in name{};
   name.sin_family = AF_INET;
@@ -74,10 +77,30 @@ Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
   std::string text(host);
   if (host.empty()) text = "0.0.0.0";
   if (host == "localhost") text = "127.0.0.1";
-  if (::inet_pton(AF_INET, text.c_str(), &name.sin_addr) == 1) {
-    return as_address(name);
+  if (::inet_pton(AF_INET, text.c_str(), &name.sin_addr) != 1) {
+    return parse_ipv6(host, port, out);
   }
-  return parse_ipv6(host, port);
+  out = as_address(name);
+  return nullptr;
+}
+
+}  // namespace
+
+[[gnu::cold]] Address Address::parse(std::string_view host,
+                                     std::uint16_t port) {
+  Address address;
+  if (const char* why = parse_any(host, port, address)) {
+    throw_error(refusal_of(host, why));
+  }
+  return address;
+}
+
+[[gnu::cold]] Address Address::parse(std::string_view host, std::uint16_t port,
+                                     std::string& refusal) {
+  Address address;
+  const char* why = parse_any(host, port, address);
+  refusal = why == nullptr ? "" : refusal_of(host, why).what();
+  return address;
 }
 
 Address Address::from(const sockaddr* name, unsigned size) noexcept {

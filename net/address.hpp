@@ -30,6 +30,11 @@ class Address {
   /// Throws: std::system_error (invalid_argument) that names the host.
   static Address parse(std::string_view host, std::uint16_t port = 0);
 
+  /// The same with the text of that error in `refusal`, empty if there is
+  /// none.
+  static Address parse(std::string_view host, std::uint16_t port,
+                       std::string& refusal);
+
   /// From what the kernel filled in.
   static Address from(const sockaddr* name, unsigned size) noexcept;
 

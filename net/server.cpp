@@ -34,11 +34,10 @@ void ConnectionLimit::Member::give_back() noexcept {
   ++limit_.free_;
   for (Member* member : limit_.members_) {
     if (!member->waits_) continue;
-    try {
+    has_memory_for([member] {
       member->remote_.post([queue = member->queue_] { wake_all(*queue); });
       member->waits_ = false;
-    } catch (const std::bad_alloc&) {
-    }
+    });
   }
 }
 
@@ -55,14 +54,10 @@ constexpr Duration kBacklogTime = std::chrono::milliseconds(100);
 
 /// A peer that resets or vanishes is its own business.
 bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::system_error& e) {
-    return e.code() == std::errc::connection_reset ||
-           e.code() == std::errc::broken_pipe;
-  } catch (...) {
-    return false;
-  }
+  const auto* refusal = exception_as<std::system_error>(error);
+  return refusal != nullptr &&
+         (refusal->code() == std::errc::connection_reset ||
+          refusal->code() == std::errc::broken_pipe);
 }
 
 }  // namespace

@@ -244,14 +244,13 @@ template <class Handler>
 void start(Service<Handler>& service, Connection&& client,
            std::source_location where) {
   Serving<Handler> serving(service);
-  try {
+  const bool begun = has_memory_for([&] {
     spawn_in(service.handlers, where, std::move(serving),
              Handoff(std::move(client)))
         .block()
         ->mark();
-  } catch (const std::bad_alloc&) {
-    service.handlers.turned_away();
-  }
+  });
+  if (!begun) service.handlers.turned_away();
 }
 
 template <class Handler>

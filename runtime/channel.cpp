@@ -15,18 +15,18 @@ void ChannelEvent::describe_line(const char* verb, Description& out) const {
 
 void ChannelCore::throw_failure(Passage why) {
   if (why == Passage::kDestroyed) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: the channel was destroyed while a job waited at it: let it "
-        "live in a frame that outlives the jobs that use it");
+        "live in a frame that outlives the jobs that use it"));
   }
   if (why == Passage::kDeserted) {
-    throw Closed(
+    throw_error(Closed(
         "violet: nobody receives from the channel any more, so the item was "
-        "not accepted: keep a Receiver until the senders have ended");
+        "not accepted: keep a Receiver until the senders have ended"));
   }
-  throw Closed(
+  throw_error(Closed(
       "violet: the channel is closed, so the item was not accepted: close it "
-      "when its senders have ended, or let their Sender handles do it");
+      "when its senders have ended, or let their Sender handles do it"));
 }
 
 // ------------------------------------------------------------------- senders
@@ -157,9 +157,9 @@ ChannelHandle& ChannelHandle::operator=(const ChannelHandle& other) noexcept {
 
 ChannelCore& ChannelHandle::channel() const {
   if (channel_ != nullptr) return *channel_;
-  throw Misuse(
+  throw_error(Misuse(
       "violet: the channel of this handle is gone: let it live in a frame "
-      "that outlives its handles");
+      "that outlives its handles"));
 }
 
 void ChannelHandle::join(ChannelCore* channel) noexcept {

@@ -45,7 +45,7 @@ using Kept = std::conditional_t<std::is_void_v<T>, std::monostate,
 /// Throws: Killed if a kill ended it.
 template <class T>
 Kept<T> taken(const Job<T>& job) {
-  if (job.killed()) throw Killed("one of several tasks was killed");
+  if (job.killed()) throw_error(Killed("one of several tasks was killed"));
   if constexpr (std::is_void_v<T>) {
     return {};
   } else {
@@ -225,7 +225,8 @@ Task<std::variant<internal::Kept<T>...>> any(Task<T>... tasks) {
 /// Throws: also Misuse if there are none, since then no one could be first.
 template <class T>
 Task<Indexed<T>> any(std::vector<Task<T>> tasks) {
-  if (tasks.empty()) throw Misuse("violet: any() of no tasks never ends");
+  if (tasks.empty())
+    throw_error(Misuse("violet: any() of no tasks never ends"));
   Finishers race(tasks.size(), Finishers::Rest::kIsKilled);
   std::vector<Job<T>> jobs;
   jobs.reserve(tasks.size());

@@ -28,11 +28,6 @@ std::string concat(std::initializer_list<Part> parts) {
   return whole;
 }
 
-void throw_system(int error, const std::string& what) {
-  if (error == ENOMEM) throw std::bad_alloc();
-  throw std::system_error(error, std::system_category(), what);
-}
-
 namespace {
 
 std::atomic<const char*> program = "violet";
@@ -62,12 +57,10 @@ void write_to_stderr(std::string_view text) noexcept {
 }  // namespace
 
 void complain(std::string_view sentence) noexcept {
-  try {
-    write_to_stderr(concat({program_name(), ": ", sentence, "\n"}));
-  } catch (const std::bad_alloc&) {
-    // The sentence alone is better than silence.
-    write_to_stderr(sentence);
-  }
+  const bool said = has_memory_for(
+      [&] { write_to_stderr(concat({program_name(), ": ", sentence, "\n"})); });
+  // The sentence alone is better than silence.
+  if (!said) write_to_stderr(sentence);
 }
 
 void fatal(std::string_view sentence, std::source_location where) noexcept {
@@ -107,13 +100,31 @@ std::string function_of(std::source_location where) {
 }
 
 std::string text_of(std::exception_ptr error) noexcept {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "an exception that is no std::exception";
-  }
+  if (const auto* known = exception_as<std::exception>(error))
+    return known->what();
+  return "an exception that is no std::exception";
+}
+
+// The sentence of a Misuse begins with our name, and a line of a program that
+// has no name of its own does so, too.
+void end_with(const char* what) noexcept {
+  std::string_view sentence = what;
+  const std::string ours = concat({program_name(), ": "});
+  if (sentence.starts_with(ours)) sentence.remove_prefix(ours.size());
+  fatal(sentence);
+}
+
+void throw_out_of_memory() {
+#ifdef __cpp_exceptions
+  throw std::bad_alloc();
+#else
+  fatal("out of memory");
+#endif
+}
+
+void throw_system(int error, const std::string& what) {
+  if (error == ENOMEM) throw_out_of_memory();
+  throw_error(std::system_error(error, std::system_category(), what));
 }
 
 }  // namespace violet

@@ -6,6 +6,10 @@
 // sentence that says what to do instead. What can only be a broken invariant
 // ends the process with a sentence, for nothing after it could be trusted.
 //
+// All of it may be compiled without exceptions (-fno-exceptions). What would
+// be thrown then ends the process with what it says. So nobody else throws
+// or catches with the keywords: they stand in this file alone.
+//
 // Built on: nothing but, for its texts, sys.
 // SPDX-License-Identifier: MIT
 #pragma once
@@ -49,10 +53,6 @@ class Killed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Throws std::system_error "what: text of error"; `error` is an error number
-/// (positive). Out of memory is thrown as std::bad_alloc.
-[[noreturn]] void throw_system(int error, const std::string& what);
-
 /// A text or a number, as a part of a longer text.
 class Part {
  public:
@@ -78,16 +78,6 @@ std::string concat(std::initializer_list<Part> parts);
 /// program is "violet" until it is named.
 void complain(std::string_view sentence) noexcept;
 
-/// Complains with what `text()` returns; without memory for it, says that.
-template <class Text>
-void complain_with(Text text) noexcept {
-  try {
-    complain(text());
-  } catch (const std::bad_alloc&) {
-    complain("something failed, and no memory is left to say what");
-  }
-}
-
 /// Names the program in what complain() writes. Lifetime: a literal.
 void name_program(const char* name) noexcept;
 const char* program_name() noexcept;
@@ -104,5 +94,115 @@ std::string function_of(std::source_location where);
 
 /// What an exception says of itself; it is never thrown further.
 std::string text_of(std::exception_ptr error) noexcept;
+
+// ---------------------------------------------------- with exceptions, or not
+
+/// Where nothing can be thrown: ends the process with the sentence that the
+/// exception would have had.
+[[noreturn]] void end_with(const char* what) noexcept;
+
+#ifdef __cpp_exceptions
+
+/// A program and its library are compiled one way; see FramePool.
+struct NeedsLibraryWithExceptions {};
+using SameLibrary = NeedsLibraryWithExceptions;
+
+/// `throw error`; without exceptions, the end of the process.
+template <class Error>
+[[noreturn, gnu::cold]] void throw_error(const Error& error) {
+  throw error;
+}
+
+/// Calls `body`. Returns: what it throws; null if it returns.
+template <class Body>
+std::exception_ptr caught(Body&& body) noexcept {
+  try {
+    body();
+  } catch (...) {
+    return std::current_exception();
+  }
+  return nullptr;
+}
+
+/// Calls `body`. Returns: false if that took more memory than there is.
+/// Throws: what else it throws.
+template <class Body>
+bool has_memory_for(Body&& body) {
+  try {
+    body();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+/// The exception as an Error; null if it is none.
+/// Lifetime: the exception's.
+template <class Error>
+const Error* exception_as(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& e) {
+    return &e;
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+/// An exception that has not been thrown yet.
+template <class Error>
+std::exception_ptr unthrown(const Error& error) noexcept {
+  return std::make_exception_ptr(error);
+}
+
+#else
+
+struct NeedsLibraryWithoutExceptions {};
+using SameLibrary = NeedsLibraryWithoutExceptions;
+
+template <class Error>
+[[noreturn, gnu::cold]] void throw_error(const Error& error) {
+  end_with(error.what());
+}
+
+template <class Body>
+std::exception_ptr caught(Body&& body) noexcept {
+  body();
+  return nullptr;
+}
+
+template <class Body>
+bool has_memory_for(Body&& body) {
+  body();
+  return true;
+}
+
+// Who has one all the same, made by hand, may pass it on.
+template <class Error>
+const Error* exception_as(const std::exception_ptr&) noexcept {
+  return nullptr;
+}
+
+template <class Error>
+std::exception_ptr unthrown(const Error& error) noexcept {
+  throw_error(error);
+}
+
+#endif
+
+/// Throws std::bad_alloc.
+[[noreturn]] void throw_out_of_memory();
+
+/// Throws std::system_error "what: text of error"; `error` is an error number
+/// (positive). Out of memory is thrown as std::bad_alloc.
+[[noreturn]] void throw_system(int error, const std::string& what);
+
+/// Complains with what `text()` returns; without memory for it, says that.
+template <class Text>
+void complain_with(Text text) noexcept {
+  if (!has_memory_for([&] { complain(text()); })) {
+    complain("something failed, and no memory is left to say what");
+  }
+}
 
 }  // namespace violet

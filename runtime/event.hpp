@@ -30,6 +30,9 @@
 
 namespace violet {
 
+template <class E>
+class Await;
+
 /// What an event tells about itself to a dump or a deadlock report.
 struct Description {
   std::string text;            ///< "recv fd 7 127.0.0.1:50412"
@@ -155,11 +158,8 @@ inline void leave(WaitQueue& queue, Waiter& waiter) noexcept {
 ///
 /// Its destructor is what makes it safe to destroy a waiting frame.
 template <class E>
-class Await {
-  static_assert(std::derived_from<E, Event>,
-                "violet: only a Task or an event can be awaited here; for a "
-                "plain function write f(x) without co_await");
-
+  requires std::derived_from<E, Event>
+class Await<E> {
  public:
   explicit Await(E& event) noexcept : event_(event) {}
   Await(const Await&) = delete;

@@ -42,24 +42,24 @@ FaultPlan::~FaultPlan() {
 FaultPlan& FaultPlan::fail(Call call, int error, std::uint64_t nth,
                            std::uint64_t times) {
   if (error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: a plan cannot fail() a call with an error that means \"wait\""
-        ": nothing would end the wait; use would_block_every()");
+        ": nothing would end the wait; use would_block_every()"));
   }
   if (error == EINTR && times > kMostInterrupts) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: a call that is always interrupted is repeated for ever; use "
-        "interrupt_every()");
+        "interrupt_every()"));
   }
   if (call == Call::kAllocate && frame_pool.pooling()) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: most memory for frames comes from a pool, where no plan sees "
-        "it; use fail_allocation()");
+        "it; use fail_allocation()"));
   }
   if (error <= 0 || nth == 0 || times == 0) {
-    throw Misuse(
-        "violet: fail() takes a positive error number, and counts calls "
-        "from 1");
+    throw_error(
+        Misuse("violet: fail() takes a positive error number, and counts calls "
+               "from 1"));
   }
   const std::uint64_t first = count(call) + nth;
   const std::uint64_t left = kForEver - first;
@@ -70,9 +70,9 @@ FaultPlan& FaultPlan::fail(Call call, int error, std::uint64_t nth,
 FaultPlan& FaultPlan::fail_allocation(std::uint64_t nth, std::uint64_t times) {
   if (frame_pool.pooling()) {
     if (!frame_pool.stop_pooling()) {
-      throw Misuse(
+      throw_error(Misuse(
           "violet: fail_allocation() while frames or jobs are alive: make the "
-          "plan before the first task, and keep no Job<T> of an earlier run");
+          "plan before the first task, and keep no Job<T> of an earlier run"));
     }
     stopped_pooling_ = true;
   }
@@ -87,9 +87,9 @@ FaultPlan& FaultPlan::one_byte() noexcept {
 
 FaultPlan& FaultPlan::interrupt_every(std::uint64_t n) {
   if (n < 2) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: interrupt_every() takes 2 or more: a call that is always "
-        "interrupted is repeated for ever");
+        "interrupted is repeated for ever"));
   }
   interrupt_every_ = n;
   interruptible_ = 0;
@@ -97,7 +97,7 @@ FaultPlan& FaultPlan::interrupt_every(std::uint64_t n) {
 }
 
 FaultPlan& FaultPlan::would_block_every(std::uint64_t n) {
-  if (n == 0) throw Misuse("violet: would_block_every() counts from 1");
+  if (n == 0) throw_error(Misuse("violet: would_block_every() counts from 1"));
   wait_every_ = n;
   waitable_ = 0;
   return *this;

@@ -25,14 +25,14 @@ thread_local PoolKeeper pool_keeper;
 
 }  // namespace
 
-void* FramePool::take_fresh(std::size_t size_class) {
+void* FramePool::take_fresh(std::size_t size_class, SameLibrary) {
   const std::size_t bytes = size_class * kStepBytes;
   const bool pooled = kPooled && size_class < kClasses && !singly_;
   if (pooled && free_[size_class] != nullptr) {
     return std::exchange(free_[size_class], free_[size_class]->next);
   }
   void* memory = pooled ? carve(bytes) : sys::calls->allocate(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) throw_out_of_memory();
   ++made_;
   return memory;
 }

@@ -10,7 +10,7 @@
 // programs make and drop frames of few sizes very often. Under
 // AddressSanitizer they come from malloc, so that a use after free is seen.
 //
-// Built on: sys. See: [dcl.fct.def.coroutine] of the C++ standard.
+// Built on: sys, error. See: [dcl.fct.def.coroutine] of the C++ standard.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -20,6 +20,8 @@
 #include <cstdint>
 #include <new>
 #include <source_location>
+
+#include "error.hpp"
 
 namespace violet {
 
@@ -67,7 +69,7 @@ class FramePool {
         return block;
       }
     }
-    return take_fresh(size_class);
+    return take_fresh(size_class, SameLibrary());
   }
 
   /// Takes back what take(bytes) gave, on the same thread.
@@ -106,7 +108,9 @@ class FramePool {
 
   // The library decides what is pooled: a program that is compiled for
   // AddressSanitizer may be linked to one that is not.
-  void* take_fresh(std::size_t size_class);
+  // As every coroutine comes here, the second parameter has the linker refuse
+  // a program with exceptions and a library without, or the other way round.
+  void* take_fresh(std::size_t size_class, SameLibrary);
   void* carve(std::size_t bytes);
   bool add_chunk();
   void give_back_fresh(void* memory, std::size_t size_class) noexcept;

@@ -148,9 +148,9 @@ class [[nodiscard(
   std::optional<Out> next() {
     check_usable();
     if (!std::is_void_v<In> && frame_.promise().started) {
-      throw Misuse(
-          "violet: next() of a generator that waits for a value: send a "
-          "value with send(value)");
+      throw_error(
+          Misuse("violet: next() of a generator that waits for a value: send a "
+                 "value with send(value)"));
     }
     std::optional<Out> out;
     resume(out, nullptr);
@@ -166,9 +166,9 @@ class [[nodiscard(
   std::optional<Out> send(Value&& value) {
     check_usable();
     if (!frame_.promise().started) {
-      throw Misuse(
+      throw_error(Misuse(
           "violet: send() to a generator that has not begun: no yield would "
-          "take the value; call next() first");
+          "take the value; call next() first"));
     }
     In sent = std::forward<Value>(value);
     std::optional<Out> out;
@@ -258,16 +258,16 @@ class [[nodiscard(
   void check_usable() const {
     check_not_running();
     if (frame_ != nullptr) return;
-    throw Misuse(
+    throw_error(Misuse(
         "violet: next() or send() of a generator that is over; ask done() "
-        "first, or make a new one");
+        "first, or make a new one"));
   }
 
   void check_not_running() const {
     if (frame_ == nullptr || !frame_.promise().runs) return;
-    throw Misuse(
+    throw_error(Misuse(
         "violet: a generator is used from within its own body; yield, and "
-        "let the caller do it");
+        "let the caller do it"));
   }
 
   Handle take_frame() noexcept {

@@ -8,7 +8,8 @@ TaskGroup::TaskGroup(std::size_t limit)
     : Group(Loop::current(), &Loop::job_here("a TaskGroup"), Hears::kAtOnce),
       limit_(limit) {
   if (limit == 0) {
-    throw Misuse("violet: a TaskGroup with a limit of 0 would run nothing");
+    throw_error(
+        Misuse("violet: a TaskGroup with a limit of 0 would run nothing"));
   }
   open_again();
 }
@@ -124,9 +125,9 @@ void TaskGroup::WaitEvent::dismiss_all(List& list) noexcept {
 
 void TaskGroup::WaitEvent::throw_if_gone() const {
   if (group_ != nullptr) return;
-  throw Misuse(
+  throw_error(Misuse(
       "violet: the group was destroyed while a job waited for it; let the job "
-      "that owns a group join it, or one that ends before it");
+      "that owns a group join it, or one that ends before it"));
 }
 
 bool TaskGroup::JoinEvent::attempt() noexcept {
@@ -150,9 +151,9 @@ void TaskGroup::JoinEvent::describe(Description& out) const {
 
 void TaskGroup::JoinEvent::result() {
   if (error_ != 0) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: a job joins the group that it belongs to, which cannot end "
-        "before it; join in the job that made the group");
+        "before it; join in the job that made the group"));
   }
   throw_if_gone();
   group_->failing_ = group_->killed_siblings_ = false;
@@ -202,9 +203,9 @@ void StartEvent::describe(Description& out) const {
 void StartEvent::result() const {
   if (state_.ready) return;
   throw_ending();
-  throw Misuse(
+  throw_error(Misuse(
       "violet: a job that was started returned without saying that it is "
-      "ready; call started.ready(), or spawn it");
+      "ready; call started.ready(), or spawn it"));
 }
 
 }  // namespace violet

@@ -86,21 +86,22 @@ void JobEndEvent::describe_end(const char* verb, Description& out) const {
 
 void JobEndEvent::throw_ending() const {
   if (target_ == nullptr) {
-    throw Misuse("violet: join of an empty Job; it must come from spawn");
+    throw_error(
+        Misuse("violet: join of an empty Job; it must come from spawn"));
   }
   if (error_ == EDEADLK) {
-    throw Misuse(concat(
+    throw_error(Misuse(concat(
         {"violet: join of job #", target_->id(),
          " would never end: that is this job itself, or it holds this job, or "
-         "waits for it; let a job that is not among them join both"}));
+         "waits for it; let a job that is not among them join both"})));
   }
   if (const std::exception_ptr error = target_->see_error()) {
     std::rethrow_exception(error);
   }
   if (!target_->killed()) return;
   const Ending* ending = target_->ending();
-  throw Killed(concat({"job #", target_->id(), " was ",
-                       ending == nullptr ? "killed" : ending->text()}));
+  throw_error(Killed(concat({"job #", target_->id(), " was ",
+                             ending == nullptr ? "killed" : ending->text()})));
 }
 
 bool JobBlock::is_below(const JobBlock& ancestor) const noexcept {

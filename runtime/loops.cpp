@@ -23,32 +23,31 @@ class Crew {
     if (listen_to_signals) handlers_.emplace();
   }
 
-  void run(int count) {
+  std::string run(int count) {
     missing_ = count;
     std::vector<std::thread> threads;
-    try {
+    const auto error = caught([&] {
       for (int i = 1; i < count; ++i) {
         threads.emplace_back([this, i] { run_one(i); });
       }
-    } catch (...) {
-      fail(std::current_exception());
-    }
+    });
+    if (error) fail(error);
     run_one(0);
     for (std::thread& thread : threads) thread.join();
     if (failure_) std::rethrow_exception(failure_);
+    return killed_;
   }
 
  private:
   void run_one(int index) noexcept {
-    try {
+    std::string killed;
+    const auto error = caught([&] {
       Loop loop;
       std::optional<SignalListener> listener;
       if (handlers_) listener.emplace(loop);
-      if (!join(loop)) return;
-      loop.run(maker_.make(index));
-    } catch (...) {
-      fail(std::current_exception());
-    }
+      if (join(loop)) killed = loop.run_killable(maker_.make(index));
+    });
+    if (error || !killed.empty()) fail(error, std::move(killed));
   }
 
   /// Waits until all loops are there: what one takes as it runs, descriptors
@@ -58,15 +57,17 @@ class Crew {
     mailboxes_.push_back(loop.mailbox());
     --missing_;
     changed_.notify_all();
-    changed_.wait(lock, [this] { return missing_ == 0 || failure_; });
-    return !failure_;
+    changed_.wait(lock, [this] { return missing_ == 0 || failed_; });
+    return !failed_;
   }
 
   /// The first failure ends the others, and their ends are no news.
-  void fail(std::exception_ptr error) noexcept {
+  void fail(const std::exception_ptr& error, std::string killed = {}) noexcept {
     const std::lock_guard lock(mutex_);
-    if (failure_) return tell(error);
+    if (failed_) return tell(error);
+    failed_ = true;
     failure_ = error;
+    killed_ = std::move(killed);
     changed_.notify_all();
     for (const auto& mailbox : mailboxes_) {
       Remote(mailbox).post(
@@ -75,14 +76,9 @@ class Crew {
   }
 
   static void tell(const std::exception_ptr& error) noexcept {
-    try {
-      std::rethrow_exception(error);
-    } catch (const Killed&) {
-    } catch (...) {
-      complain_with([&] {
-        return concat({"another loop failed, too: ", text_of(error)});
-      });
-    }
+    if (!error || exception_as<Killed>(error)) return;
+    complain_with(
+        [&] { return concat({"another loop failed, too: ", text_of(error)}); });
   }
 
   RootMaker& maker_;
@@ -94,17 +90,20 @@ class Crew {
   std::condition_variable changed_;
   int missing_ = 0;  // loops that have not begun yet
   std::vector<std::shared_ptr<Mailbox>> mailboxes_;
+  bool failed_ = false;  // and then one of these says how
   std::exception_ptr failure_;
+  std::string killed_;
 };
 
 }  // namespace
 
-void run_loops_with(int count, RootMaker& maker, bool listen_to_signals) {
+std::string run_loops_with(int count, RootMaker& maker,
+                           bool listen_to_signals) {
   if (count < 1) {
-    throw Misuse(
-        concat({"violet: run_loops needs at least one loop, not ", count}));
+    throw_error(Misuse(
+        concat({"violet: run_loops needs at least one loop, not ", count})));
   }
-  Crew(maker, listen_to_signals).run(count);
+  return Crew(maker, listen_to_signals).run(count);
 }
 
 }  // namespace internal

@@ -10,6 +10,7 @@
 
 #include <exception>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "scheduler.hpp"
@@ -25,9 +26,26 @@ class RootMaker {
   virtual Task<> make(int index) = 0;
 };
 
-void run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
+/// Returns: as Loop::run_killable.
+std::string run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
 
 }  // namespace internal
+
+/// As run_loops, with a kill as in Loop::run_killable.
+template <class F>
+std::string run_loops_killable(int count, F&& function,
+                               bool listen_to_signals = false) {
+  class Maker final : public internal::RootMaker {
+   public:
+    explicit Maker(F& f) noexcept : function_(f) {}
+    Task<> make(int index) override { return function_(index); }
+
+   private:
+    F& function_;
+  };
+  Maker maker(function);
+  return internal::run_loops_with(count, maker, listen_to_signals);
+}
 
 /// Runs `count` loops at once, each on a thread of its own; the first is the
 /// caller's. Loop number i runs `function(i)`, which returns a Task<>; the
@@ -38,16 +56,9 @@ void run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
 /// they fail with goes to stderr. Misuse for a count below 1.
 template <class F>
 void run_loops(int count, F&& function, bool listen_to_signals = false) {
-  class Maker final : public internal::RootMaker {
-   public:
-    explicit Maker(F& f) noexcept : function_(f) {}
-    Task<> make(int index) override { return function_(index); }
-
-   private:
-    F& function_;
-  };
-  Maker maker(function);
-  internal::run_loops_with(count, maker, listen_to_signals);
+  const std::string killed =
+      run_loops_killable(count, function, listen_to_signals);
+  if (!killed.empty()) throw_error(Killed(killed));
 }
 
 }  // namespace violet

@@ -33,25 +33,25 @@ void OneshotCore::undo(Event& event) noexcept {
 void OneshotCore::check(std::uint32_t state) {
   switch (state) {
     case kTakenBefore:
-      throw Misuse(
+      throw_error(Misuse(
           "violet: the value of this oneshot was taken before: it arrives "
-          "once, so keep what the first get() yields");
+          "once, so keep what the first get() yields"));
     case kNotAlone:
-      throw Misuse(
+      throw_error(Misuse(
           "violet: another job waits for this oneshot already: its value "
-          "arrives once, so give each job a oneshot of its own");
+          "arrives once, so give each job a oneshot of its own"));
     case kAbandoned:
-      throw Misuse(
+      throw_error(Misuse(
           "violet: the oneshot was destroyed while a job waited for it: let "
-          "it live in a frame that outlives the wait");
+          "it live in a frame that outlives the wait"));
     default: return;
   }
 }
 
 void OneshotCore::throw_lost() {
-  throw Closed(
+  throw_error(Closed(
       "violet: a oneshot was dropped by everyone who could complete it: call "
-      "one of its setters, or fail() of one, before the last one goes");
+      "one of its setters, or fail() of one, before the last one goes"));
 }
 
 void OneshotCore::arrived() noexcept {

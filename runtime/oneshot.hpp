@@ -240,9 +240,9 @@ class OneshotSetter {
   /// Throws: Misuse if there is none.
   bool fail(std::exception_ptr error) const {
     if (error == nullptr) {
-      throw Misuse(
-          "violet: fail() without an exception: give it "
-          "std::current_exception() or std::make_exception_ptr(..)");
+      throw_error(
+          Misuse("violet: fail() without an exception: give it "
+                 "std::current_exception() or std::make_exception_ptr(..)"));
     }
     return settle([&](Arrival& to) { to.error = std::move(error); });
   }

@@ -68,7 +68,7 @@ class PartEvent final : public Event {
   }
 
   T result() {
-    if (error_ != 0) throw std::bad_alloc();
+    if (error_ != 0) throw_out_of_memory();
     if (const std::exception_ptr error = job_.error()) {
       std::rethrow_exception(error);
     }
@@ -77,13 +77,12 @@ class PartEvent final : public Event {
 
  private:
   void begin() noexcept {
-    try {
+    const bool begun = has_memory_for([this] {
       part_.emplace(static_cast<JobBlock&>(*job()));
       job_ = internal::spawn_in(*part_, job()->top->where(),
                                 internal::TaskHolder<T>(std::move(task_)));
-    } catch (const std::bad_alloc&) {
-      error_ = ENOMEM;
-    }
+    });
+    if (!begun) error_ = ENOMEM;
   }
 
   Task<T> task_;  // until it begins

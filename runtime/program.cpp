@@ -41,16 +41,13 @@ const char* own_name() noexcept {
 
 /// Runs the body. A kill is no news if it was a signal that unwinds.
 int code_of(internal::ProgramBody& body) noexcept {
-  try {
-    body.run();
-    return 0;
-  } catch (const OutputClosed&) {
-    return 0;
-  } catch (const Killed& e) {
-    if (unwinding_signal() == 0) complain(e.what());
-  } catch (...) {
-    complain(text_of(std::current_exception()));
-  }
+  std::string killed;
+  const auto error = caught([&] { killed = body.run(); });
+  if (!error && killed.empty()) return 0;
+  if (error && exception_as<OutputClosed>(error)) return 0;
+  const bool by_kill = !error || exception_as<Killed>(error);
+  const bool unwound = by_kill && unwinding_signal() != 0;
+  if (!unwound) complain(error ? text_of(error) : killed);
   return 1;
 }
 
@@ -67,7 +64,7 @@ void print_line(std::string_view line) {
   while (!rest.empty()) {
     const ssize_t count = sys::uninterrupted(
         [&] { return sys::calls->write(1, rest.data(), rest.size()); });
-    if (count == -EPIPE && in_program()) throw OutputClosed();
+    if (count == -EPIPE && in_program()) throw_error(OutputClosed());
     if (count < 0) throw_system(static_cast<int>(-count), "write stdout");
     rest.remove_prefix(static_cast<std::size_t>(count));
   }
@@ -88,10 +85,10 @@ int run_program(Task<> root) noexcept {
   class Body final : public internal::ProgramBody {
    public:
     explicit Body(Task<> task) noexcept : root_(std::move(task)) {}
-    void run() override {
+    std::string run() override {
       Loop loop;
       const SignalListener listener(loop);
-      loop.run(std::move(root_));
+      return loop.run_killable(std::move(root_));
     }
 
    private:

@@ -8,6 +8,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -46,7 +47,7 @@ namespace internal {
 class ProgramBody {
  public:
   virtual ~ProgramBody() = default;
-  virtual void run() = 0;
+  virtual std::string run() = 0;  // as Loop::run_killable
 };
 int run_body(ProgramBody& body) noexcept;
 
@@ -58,9 +59,9 @@ int run_program(int count, Prepare&& prepare, F&& function) noexcept {
    public:
     Body(int loops, Prepare& before, F& f) noexcept
         : loops_(loops), prepare_(before), function_(f) {}
-    void run() override {
+    std::string run() override {
       prepare_();
-      run_loops(loops_, function_, true);
+      return run_loops_killable(loops_, function_, true);
     }
 
    private:

@@ -107,16 +107,17 @@ Group* Loop::another_group() noexcept {
 
 Loop& Loop::current() {
   if (loop_here != nullptr) return *loop_here;
-  throw Misuse(
-      "violet: no loop runs on this thread; call run(task), or "
-      "loop.spawn from outside");
+  throw_error(
+      Misuse("violet: no loop runs on this thread; call run(task), or "
+             "loop.spawn from outside"));
 }
 
 JobBlock& Loop::job_here(const char* what) {
   if (JobBlock* job = current().current_job()) return *job;
-  throw Misuse(concat({"violet: ", what,
-                       " is made outside any job; make it in the task that "
-                       "uses it"}));
+  throw_error(
+      Misuse(concat({"violet: ", what,
+                     " is made outside any job; make it in the task that "
+                     "uses it"})));
 }
 
 // ---------------------------------------------------------------- one turn
@@ -197,9 +198,9 @@ inline void Loop::step(JobBlock& job) noexcept {
   }
 }
 
-/// Keeps the exception that is being handled.
-void Loop::note_failure(JobBlock& job, std::source_location where) noexcept {
-  const std::exception_ptr error = std::current_exception();
+/// Keeps what a job has thrown.
+void Loop::note_failure(JobBlock& job, const std::exception_ptr& error,
+                        std::source_location where) noexcept {
   job.ending_.reset(new (std::nothrow) Ending{error, {}, 0, where});
   if (job.ending_ == nullptr) {
     fatal("no memory is left to keep the failure of a job", where);
@@ -208,14 +209,12 @@ void Loop::note_failure(JobBlock& job, std::source_location where) noexcept {
 
 /// Calls the function of a fresh job. Returns: false if that threw.
 inline bool Loop::enter(JobBlock& job) noexcept {
-  try {
-    job.top = job.enter();
+  const auto error = caught([&] { job.top = job.enter(); });
+  if (!error) [[likely]]
     return true;
-  } catch (...) {
-    note_failure(job, job.spawned_at_);
-    job.step = Step::kReturned;
-    return false;
-  }
+  note_failure(job, error, job.spawned_at_);
+  job.step = Step::kReturned;
+  return false;
 }
 
 /// The same for a job without frames: one that has not run yet, or that was
@@ -300,11 +299,8 @@ void Loop::deliver_posts() noexcept {
   Post* post = mailbox_->take_all();
   while (post != nullptr) {
     const std::unique_ptr<Post> current(std::exchange(post, post->next));
-    try {
-      current->run();
-    } catch (...) {
-      own_.note("a post", std::current_exception());
-    }
+    const auto error = caught([&] { current->run(); });
+    if (error) own_.note("a post", error);
   }
 }
 
@@ -317,12 +313,13 @@ std::uint32_t Loop::ticks(TimePoint moment) const noexcept {
 
 void Loop::refuse_nesting() {
   if (loop_here == nullptr) return;
-  throw Misuse(
-      "violet: run() inside run(): a loop already runs on this "
-      "thread; co_await the task, or spawn its function");
+  throw_error(
+      Misuse("violet: run() inside run(): a loop already runs on this "
+             "thread; co_await the task, or spawn its function"));
 }
 
-void Loop::run_to_end(JobBlock& root) {
+/// Returns: how the root was killed; empty if it was not.
+std::string Loop::run_to_end(JobBlock& root) {
   const Entered entered(*this);
   admit(root, own_, {});
   own_.root = &root;
@@ -334,14 +331,14 @@ void Loop::run_to_end(JobBlock& root) {
   const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
   if (!deadlock.empty()) {
     if (failure) complain(concat({"a job failed, too: ", text_of(failure)}));
-    throw Deadlock(deadlock);
+    throw_error(Deadlock(deadlock));
   }
   if (failure) std::rethrow_exception(failure);
-  if (cancelled) throw Killed(concat({"the run was cancelled: ", cancelled}));
-  if (!root.killed()) return;
+  if (cancelled) return concat({"the run was cancelled: ", cancelled});
+  if (!root.killed()) return {};
   const Ending* ending = root.ending();
-  throw Killed(concat(
-      {"the root job was ", ending == nullptr ? "killed" : ending->text()}));
+  return concat(
+      {"the root job was ", ending == nullptr ? "killed" : ending->text()});
 }
 
 /// Turns until every job has ended, or has to end.
@@ -369,9 +366,9 @@ void Loop::close_down() noexcept {
 
 bool Loop::run_once(Duration timeout) {
   if (loop_here == this) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: run_once() of a loop from within one of its own jobs; a job "
-        "waits with co_await");
+        "waits with co_await"));
   }
   const Entered entered(*this);
   turn(timeout <= Duration::zero() ? TimePoint::min() : after(now(), timeout));
@@ -412,9 +409,9 @@ void Loop::cancel(const char* reason, bool force) noexcept {
 // --------------------------------------------------------- the life of a job
 
 void internal::refuse_spawn() {
-  throw Misuse(
+  throw_error(Misuse(
       "violet: spawn into a group that is closed; spawn before close(), or "
-      "into a group that lives longer");
+      "into a group that lives longer"));
 }
 
 void Loop::admit_specially(JobBlock& job, Group& group) noexcept {
@@ -425,13 +422,14 @@ void Loop::admit_specially(JobBlock& job, Group& group) noexcept {
 
 /// Takes the result out of the root frame.
 inline void Loop::settle(JobBlock& job) noexcept {
-  try {
-    if (job.top != nullptr) return job.settle(*job.top);
-  } catch (...) {
+  if (job.top != nullptr) {
+    const auto error = caught([&] { job.settle(*job.top); });
+    if (!error) [[likely]]
+      return;
     // A body that threw before its first await has no line of its own.
     const std::source_location where =
         job.top->line ? job.top->where() : job.spawned_at_;
-    note_failure(job, where);
+    note_failure(job, error, where);
   }
   failed(job);
 }
@@ -571,12 +569,11 @@ void Loop::carry_out_held_kills(JobBlock* job) noexcept {
 void Loop::note_kill(JobBlock& job, std::string_view reason,
                      std::source_location where) noexcept {
   const JobBlock* killer = current_job();
-  try {
+  // Without memory for it: the kill matters more than its description.
+  has_memory_for([&] {
     job.ending_.reset(new Ending{nullptr, std::string(reason),
                                  killer == nullptr ? 0 : killer->id(), where});
-  } catch (const std::bad_alloc&) {
-    // The kill matters more than its description.
-  }
+  });
 }
 
 bool kill_job(JobBlock& job, std::string_view reason,

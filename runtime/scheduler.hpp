@@ -132,12 +132,19 @@ class Loop {
   /// stderr); Deadlock; Killed if the root was killed; Misuse inside a run.
   template <class T>
   T run(Task<T> root) {
-    refuse_nesting();
-    auto* block = new internal::SpawnedJob<T, internal::TaskHolder<T>>(
-        internal::TaskHolder<T>(std::move(root)));
-    const Job<T> handle(*block);
-    run_to_end(*block);
-    return block->result.take();
+    const Job<T> job = as_root(std::move(root));
+    const std::string killed = run_to_end(*job.block());
+    if (!killed.empty()) throw_error(Killed(killed));
+    return job.block()->result.take();
+  }
+
+  /// The same for who reckons with a kill of the root: here that is an end
+  /// like any other.
+  /// Returns: who killed it, or why; empty if it has returned.
+  template <class T>
+  std::string run_killable(Task<T> root) {
+    const Job<T> job = as_root(std::move(root));
+    return run_to_end(*job.block());
   }
 
   /// Makes one turn: waits at most `timeout` for something to happen, then
@@ -278,15 +285,22 @@ class Loop {
   void go_on(JobBlock& job) noexcept;
   void begin(JobBlock& job) noexcept;
   bool enter(JobBlock& job) noexcept;
-  static void note_failure(JobBlock& job, std::source_location where) noexcept;
+  static void note_failure(JobBlock& job, const std::exception_ptr& error,
+                           std::source_location where) noexcept;
   void resume(JobBlock& job) noexcept;
   void after_step(JobBlock& job) noexcept;
   void become_idle(JobBlock& job) noexcept;
   void returned(JobBlock& job) noexcept;
 
   // A whole run.
+  template <class T>
+  static Job<T> as_root(Task<T>&& root) {
+    refuse_nesting();
+    return Job<T>(*new internal::SpawnedJob<T, internal::TaskHolder<T>>(
+        internal::TaskHolder<T>(std::move(root))));
+  }
   static void refuse_nesting();
-  void run_to_end(JobBlock& root);
+  std::string run_to_end(JobBlock& root);
   std::string drive(const JobBlock& root);
   void close_down() noexcept;
   bool hears_from_outside() const noexcept;

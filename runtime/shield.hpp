@@ -54,11 +54,14 @@ inline constexpr Duration kCleanupLimit = std::chrono::seconds(5);
 
 namespace internal {
 
-/// What a task has returned or thrown, kept for later.
+/// What something has brought or thrown, kept for later.
 template <class T>
 class Outcome {
  public:
-  void put(T&& value) { value_.emplace(std::forward<T>(value)); }
+  template <class F>
+  void keep(F brings) noexcept {
+    error = caught([&] { value_.emplace(brings()); });
+  }
   T take() {
     if (error) std::rethrow_exception(error);
     return std::forward<T>(value_->value);
@@ -76,24 +79,67 @@ class Outcome {
 template <>
 class Outcome<void> {
  public:
+  template <class F>
+  void keep(F brings) noexcept {
+    error = caught(brings);
+  }
   void take() const {
     if (error) std::rethrow_exception(error);
   }
   std::exception_ptr error;
 };
 
-/// Awaits `task` into `outcome`; never throws.
+/// What `co_await into(outcome, operand)` awaits; the operand outlives it.
+template <class T, class Operand>
+class Into {
+ public:
+  Into(Outcome<T>& to, Operand& what) noexcept : outcome(to), operand(what) {}
+  Outcome<T>& outcome;
+  Operand& operand;
+};
+
+/// Awaits a task or an event into `outcome`; never throws. It stands for a
+/// `try` around co_await, which would need exceptions.
+template <class T, class Operand>
+Into<T, Operand> into(Outcome<T>& outcome, Operand&& operand) noexcept {
+  return Into<T, Operand>(outcome, operand);
+}
+
+}  // namespace internal
+
+template <class T, class Operand>
+class Await<internal::Into<T, Operand>> {
+ public:
+  explicit Await(internal::Into<T, Operand>& into) noexcept
+      : outcome_(into.outcome), awaiter_(awaiter_of(into.operand)) {}
+  bool await_ready() noexcept { return awaiter_.await_ready(); }
+  void await_suspend(std::coroutine_handle<> self) const noexcept {
+    awaiter_.await_suspend(self);
+  }
+  void await_resume() noexcept {
+    outcome_.keep(
+        [this]() -> decltype(auto) { return awaiter_.await_resume(); });
+  }
+
+ private:
+  template <class U>
+  static internal::Call<U> awaiter_of(Task<U>& task) noexcept {
+    return internal::Call<U>(task.release());
+  }
+  template <class E>
+  static Await<E> awaiter_of(E& event) noexcept {
+    return Await<E>(event);
+  }
+
+  internal::Outcome<T>& outcome_;
+  decltype(awaiter_of(std::declval<Operand&>())) awaiter_;
+};
+
+namespace internal {
+
 template <class T>
 Task<> keep(Outcome<T>& outcome, Task<T> task) {
-  try {
-    if constexpr (std::is_void_v<T>) {
-      co_await std::move(task);
-    } else {
-      outcome.put(co_await std::move(task));
-    }
-  } catch (...) {
-    outcome.error = std::current_exception();
-  }
+  co_await into(outcome, std::move(task));
 }
 
 /// A call that waits for its time, and the job that it is after a kill. The
@@ -123,13 +169,13 @@ class LastJob final : public TypedJob<void> {
   // Nobody could be told of what it throws: those whose job this was are
   // gone, and it must not end what goes on.
   Task<> run() {
-    try {
-      const bool ended = co_await within(limit_, std::move(call_));
-      if (!ended) complain("a cleanup took too long and was killed");
-    } catch (...) {
-      const std::exception_ptr error = std::current_exception();
+    Outcome<bool> ended;
+    co_await into(ended, within(limit_, std::move(call_)));
+    if (ended.error) {
       complain_with(
-          [&] { return concat({"a cleanup failed: ", text_of(error)}); });
+          [&] { return concat({"a cleanup failed: ", text_of(ended.error)}); });
+    } else if (!ended.take()) {
+      complain("a cleanup took too long and was killed");
     }
   }
 
@@ -176,11 +222,7 @@ class LastCall {
   Task<> in_place(Outcome<void>& outcome) {
     const Shielded shielded;
     due_ = false;
-    try {
-      co_await job_->call();
-    } catch (...) {
-      outcome.error = std::current_exception();
-    }
+    co_await into(outcome, job_->call());
   }
 
  private:

@@ -94,14 +94,14 @@ SignalHandlers::~SignalHandlers() {
 
 SignalListener::SignalListener(Loop& loop) : loop_(loop) {
   if (listener_here != nullptr) {
-    throw Misuse(
-        "violet: a loop of this thread listens to signals already; "
-        "run_program() is not called inside itself");
+    throw_error(
+        Misuse("violet: a loop of this thread listens to signals already; "
+               "run_program() is not called inside itself"));
   }
   const std::lock_guard lock(mutex);
   while (place_ < kMostLoops && pollers[place_].load() != nullptr) ++place_;
   if (place_ == kMostLoops) {
-    throw Misuse("violet: more than 256 loops listen to signals");
+    throw_error(Misuse("violet: more than 256 loops listen to signals"));
   }
   dumps_seen_ = dumps.load();
   pollers[place_].store(&loop.poller());

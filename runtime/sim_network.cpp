@@ -139,7 +139,8 @@ void SimNetwork::jitter(Duration most, std::uint64_t seed) noexcept {
 
 void SimNetwork::limit_buffer(std::size_t bytes) {
   if (bytes == 0) {
-    throw Misuse("violet: a buffer of no bytes takes none: limit it to 1");
+    throw_error(
+        Misuse("violet: a buffer of no bytes takes none: limit it to 1"));
   }
   network_->limit_buffer(bytes);
 }

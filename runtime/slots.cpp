@@ -46,13 +46,7 @@ void Slots::add_chunk() {
 }
 
 bool Slots::prepare() noexcept {
-  if (first_free_ != kNoSlot) return true;
-  try {
-    add_chunk();
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  return true;
+  return first_free_ != kNoSlot || has_memory_for([this] { add_chunk(); });
 }
 
 Slot& Slots::take() {
@@ -123,15 +117,14 @@ Slot* Slots::borrow(int fd) noexcept {
   for (Slot* slot : borrowed_) {
     if (slot->fd == fd) return slot;
   }
-  try {
+  Slot* made = nullptr;
+  has_memory_for([&] {
     borrowed_.reserve(borrowed_.size() + 1);
-    Slot& slot = open(Fd(), kBorrowed, kReadable | kWritable);
-    slot.fd = fd;
-    borrowed_.push_back(&slot);
-    return &slot;
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+    made = &open(Fd(), kBorrowed, kReadable | kWritable);
+    made->fd = fd;
+    borrowed_.push_back(made);
+  });
+  return made;
 }
 
 int Slots::watch(Slot& slot, Direction direction) noexcept {
@@ -191,9 +184,9 @@ std::uint8_t Slots::add_home(Poller& poller) {
     homes_[home] = &poller;
     return home;
   }
-  throw Misuse(
-      "violet: this thread has 15 loops already; one is enough for "
-      "any number of jobs");
+  throw_error(
+      Misuse("violet: this thread has 15 loops already; one is enough for "
+             "any number of jobs"));
 }
 
 void Slots::remove_home(std::uint8_t home) noexcept {
@@ -272,15 +265,16 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
 void SlotEvent::raise(const char* call, const std::string& object) const {
   const std::string what = concat({call, " ", object});
   if (error_ == EEXIST) {
-    throw Misuse(concat({what,
-                         ": its number is in use by a Connection, Listener or "
-                         "Descriptor: wait on that instead of the number"}));
+    throw_error(
+        Misuse(concat({what,
+                       ": its number is in use by a Connection, Listener or "
+                       "Descriptor: wait on that instead of the number"})));
   }
   if (error_ != EBUSY) throw_system(error_, what);
-  throw Misuse(concat({what,
-                       ": another job waits for the same already; let "
-                       "one job do all the reading and one all the "
-                       "writing"}));
+  throw_error(Misuse(concat({what,
+                             ": another job waits for the same already; let "
+                             "one job do all the reading and one all the "
+                             "writing"})));
 }
 
 }  // namespace violet

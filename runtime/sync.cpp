@@ -23,9 +23,10 @@ bool GrantEvent::leave(GrantQueue& queue) noexcept {
 }
 
 void GrantEvent::throw_gone(const char* what) {
-  throw Misuse(concat({"violet: the ", what,
-                       " is gone: it was destroyed while this job waited; "
-                       "let it outlive the jobs that use it"}));
+  throw_error(
+      Misuse(concat({"violet: the ", what,
+                     " is gone: it was destroyed while this job waited; "
+                     "let it outlive the jobs that use it"})));
 }
 
 void GrantEvent::describe_as(std::string what, Description& out) const {
@@ -85,9 +86,9 @@ GrantEvent* GrantQueue::grant_first() noexcept {
 
 Semaphore::Semaphore(std::size_t limit) : available_(limit), limit_(limit) {
   if (static_cast<std::ptrdiff_t>(limit) > 0) return;
-  throw Misuse(
+  throw_error(Misuse(
       "violet: a semaphore needs at least one permit, or nobody would ever "
-      "get in");
+      "get in"));
 }
 
 Semaphore::~Semaphore() {
@@ -128,18 +129,18 @@ std::optional<Mutex::Lock> Mutex::try_lock() {
 
 void Mutex::unlock() {
   if (hold_ == Hold::kFree) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: unlock() of a mutex that nobody holds; it is unlocked once "
-        "for each lock, and a Lock does that itself");
+        "for each lock, and a Lock does that itself"));
   }
   if (!kept_for(keeper_of(Loop::current().current_job()))) {
-    throw Misuse(concat({"violet: unlock() of a mutex that is ", holder(),
-                         "; who has locked it unlocks it"}));
+    throw_error(Misuse(concat({"violet: unlock() of a mutex that is ", holder(),
+                               "; who has locked it unlocks it"})));
   }
   if (hold_ == Hold::kByLock) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: unlock() of a mutex that a Lock holds; call unlock() of that "
-        "Lock, or its release() first");
+        "Lock, or its release() first"));
   }
   hand_on();
 }
@@ -156,9 +157,9 @@ void Mutex::admit(GrantEvent& event) noexcept {
 
 Mutex& Mutex::Lock::give_up(const char* verb) {
   if (!owns_) {
-    throw Misuse(concat({"violet: ", verb,
-                         "() of a Lock that holds nothing; ask owns() "
-                         "first"}));
+    throw_error(Misuse(concat({"violet: ", verb,
+                               "() of a Lock that holds nothing; ask owns() "
+                               "first"})));
   }
   owns_ = false;
   return *mutex_;
@@ -179,13 +180,13 @@ void LockingEvent::undo() noexcept {
 
 void LockingEvent::throw_refused() const {
   if (mutex_ == nullptr) {
-    throw Misuse(
-        "violet: lock() of a Lock that never had a mutex; begin with "
-        "co_await mutex.lock()");
+    throw_error(
+        Misuse("violet: lock() of a Lock that never had a mutex; begin with "
+               "co_await mutex.lock()"));
   }
-  throw Misuse(
+  throw_error(Misuse(
       "violet: lock() of a mutex that this job holds already: it would wait "
-      "for itself; unlock it first");
+      "for itself; unlock it first"));
 }
 
 void LockingEvent::describe(Description& out) const {
@@ -247,9 +248,9 @@ void ConditionEvent::describe(Description& out) const {
 
 void ConditionEvent::result() {
   if (take_state("condition") == State::kRefused) {
-    throw Misuse(
+    throw_error(Misuse(
         "violet: wait for a condition without its mutex: pass a Lock that "
-        "holds the mutex which the condition was made with");
+        "holds the mutex which the condition was made with"));
   }
   lock_ = Mutex::Lock(mutex_);
 }

@@ -14,7 +14,7 @@
 // An event (event.hpp) is what a task can wait for besides another task; both
 // are told apart in await_transform below.
 //
-// Built on: frames. Looks up once: Await is defined in event.hpp.
+// Built on: frames. Looks up once: Await, to be defined in event.hpp.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -30,7 +30,6 @@
 
 namespace violet {
 
-class Event;
 template <class E>
 class Await;
 template <class T>
@@ -42,6 +41,13 @@ template <class T>
 inline constexpr bool is_task = false;
 template <class T>
 inline constexpr bool is_task<Task<T>> = true;
+
+template <class>
+inline constexpr bool is_never = false;
+
+/// True for what there is an Await of: events, and little else.
+template <class E>
+concept CanBeAwaited = requires { sizeof(Await<E>); };
 
 /// The end of a body: control goes to the caller, the result stays here until
 /// the caller fetches it.
@@ -116,23 +122,39 @@ struct TaskPromise : Frame {
     return Call<U>(child.release());
   }
 
-  template <class U>
-  void await_transform(Task<U>&) {
-    static_assert(is_task<U>,  // never: a task is not made of a task
-                  "violet: a task is awaited once, as it is called: write "
-                  "co_await f(x), or co_await std::move(task)");
+  /// A wait for an event, which lives in this frame meanwhile.
+  template <CanBeAwaited E>
+  Await<E> await_transform(E&& event,
+                           Line here = __builtin_source_location()) noexcept {
+    line = here;
+    return Await<E>(event);
   }
 
-  /// A wait for an event, which lives in this frame meanwhile.
-  template <class E>
-    requires(!is_task<std::remove_cvref_t<E>>)
-  auto await_transform(E&& event,
-                       Line here = __builtin_source_location()) noexcept {
-    static_assert(!std::is_lvalue_reference_v<E>,
+  // The usual mistakes. Each declaration is such that the compiler has as
+  // little as possible to add to the sentence.
+
+  template <class U>
+  Call<U> await_transform(Task<U>&, Line = {}) noexcept {
+    static_assert(is_never<U>,
+                  "violet: a task is awaited once, as it is called: write "
+                  "co_await f(x), or co_await std::move(task)");
+    return Call<U>({});
+  }
+
+  template <CanBeAwaited E>
+  Await<E> await_transform(E& event, Line = {}) noexcept {
+    static_assert(is_never<E>,
                   "violet: an event is awaited once, where it is made: write "
                   "co_await conn.recv(), or co_await std::move(event)");
-    line = here;
-    return Await<std::remove_reference_t<E>>(event);
+    return Await<E>(event);
+  }
+
+  template <class Other>
+  std::suspend_never await_transform(Other&&, Line = {}) noexcept {
+    static_assert(is_never<Other>,
+                  "violet: only a Task or an event can be awaited here; for a "
+                  "plain function write f(x) without co_await");
+    return {};
   }
 };
 
@@ -190,6 +212,7 @@ class [[nodiscard(
   using Value = T;
 
   Task(Task&& other) noexcept : frame_(other.release()) {}
+  Task(const Task&) = delete;  // it runs once: std::move(task), or call f again
   Task& operator=(Task&& other) noexcept {
     if (this != &other) {
       destroy();

@@ -321,15 +321,19 @@ std::string left_in(Loop& loop) {
   return left;
 }
 
-bool is_killed(const std::exception_ptr& error) noexcept {
-  try {
-    std::rethrow_exception(error);
-  } catch (const Killed&) {
-    return true;
-  } catch (...) {
-    return false;
+/// How a run has ended.
+struct RunEnd {
+  std::exception_ptr error;  // what it threw, or what is wrong
+  std::string killed;        // how its root was killed
+
+  bool by_kill() const noexcept {
+    return error ? exception_as<Killed>(error) != nullptr : !killed.empty();
   }
-}
+  /// What is wrong; null if nothing is.
+  std::exception_ptr failure() const {
+    return killed.empty() ? error : unthrown(Killed(killed));
+  }
+};
 
 }  // namespace
 
@@ -341,9 +345,9 @@ constinit thread_local SimNetwork* network_here = nullptr;
 
 SimNetwork& network() {
   if (network_here != nullptr) return *network_here;
-  throw Misuse(
-      "violet: testing::network() outside a run, or without "
-      "options.network = true");
+  throw_error(
+      Misuse("violet: testing::network() outside a run, or without "
+             "options.network = true"));
 }
 
 /// Virtual time that gives up where nothing could happen any more.
@@ -427,11 +431,11 @@ namespace {
 using internal::Program;
 using internal::Time;
 
-/// One run from beginning to end. Returns: what is wrong, or null.
-std::exception_ptr run_in(Time& time, Program& program, const Options& options,
-                          Recorder* recorder) {
+/// One run from beginning to end.
+RunEnd run_in(Time& time, Program& program, const Options& options,
+              Recorder* recorder) {
   const Footprint before(program.frames());
-  std::exception_ptr error;
+  RunEnd end;
   std::string left;
   Verdict verdict;
   time.verdict = &verdict;
@@ -444,27 +448,23 @@ std::exception_ptr run_in(Time& time, Program& program, const Options& options,
     loop_options.budget = options.budget;
     loop_options.director = recorder;
     Loop loop(loop_options);
-    try {
-      program.run(loop);
-    } catch (...) {
-      error = std::current_exception();
-    }
+    end.error = caught([&] { end.killed = program.run(loop); });
     left = left_in(loop);
   }
   network_here = network_before;
-  if (!verdict.text.empty()) return std::make_exception_ptr(Hang(verdict.text));
+  if (!verdict.text.empty()) return {unthrown(Hang(verdict.text)), {}};
   const Footprint after;
   add_change(left, before.frames, after.frames, "frames and jobs");
   add_change(left, before.slots, after.slots, "descriptors");
   if (time.network() != nullptr) {
     add_count(left, time.network()->open_descriptors(), "simulated sockets");
   }
-  if (left.empty() || (error && !is_killed(error))) return error;
-  return std::make_exception_ptr(Leak(concat({"left behind: ", left})));
+  if (left.empty() || (end.error && !end.by_kill())) return end;
+  return {unthrown(Leak(concat({"left behind: ", left}))), {}};
 }
 
-std::exception_ptr run_in_new_world(Program& program, const Options& options,
-                                    Recorder& recorder) {
+RunEnd run_in_new_world(Program& program, const Options& options,
+                        Recorder& recorder) {
   Time time(options);
   return run_in(time, program, options, &recorder);
 }
@@ -480,7 +480,8 @@ void World::perform(internal::Program& program) {
   Shuffled recorder(seed_.value, options_.steps);
   time_ = &time;
   const std::exception_ptr error =
-      run_in(time, program, options_, directed_ ? &recorder : nullptr);
+      run_in(time, program, options_, directed_ ? &recorder : nullptr)
+          .failure();
   time_ = nullptr;
   elapsed_ = time.elapsed();
   trace_ = std::move(recorder.trace);
@@ -494,12 +495,12 @@ void internal::for_seeds(std::uint64_t count, Program& program,
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t seed = options.first_seed + i;
     Shuffled recorder(seed, options.steps);
-    const auto error = run_in_new_world(program, options, recorder);
+    const auto error = run_in_new_world(program, options, recorder).failure();
     if (!error) continue;
-    throw Failure(concat({"seed ", seed, ": ", text_of(error),
-                          "\nAgain: play(body, Seed(", seed,
-                          "), options), with a fresh body"}),
-                  error, std::move(recorder.trace));
+    throw_error(Failure(concat({"seed ", seed, ": ", text_of(error),
+                                "\nAgain: play(body, Seed(", seed,
+                                "), options), with a fresh body"}),
+                        error, std::move(recorder.trace)));
   }
 }
 
@@ -541,7 +542,7 @@ std::size_t deviations_of(const std::vector<Choice>& path) {
                                    done.complete ? " orders" : " orders so far",
                                    ", this is the shortest that fails:\n",
                                    best.trace.text(), text_of(best.error)});
-  throw Failure(text, best.error, best.trace);
+  throw_error(Failure(text, best.error, best.trace));
 }
 
 }  // namespace
@@ -559,12 +560,12 @@ Explored internal::explore(Program& program, const Options& options) {
   while (!done.complete && done.runs < options.runs) {
     const std::size_t known = best.trace.steps.size();
     Guided recorder(path, best.error ? known + 1 : most, best.error != nullptr);
-    const auto error = run_in_new_world(program, options, recorder);
+    const auto error = run_in_new_world(program, options, recorder).failure();
     ++done.runs;
     if (recorder.differed()) {
-      throw Misuse(
+      throw_error(Misuse(
           "violet: explore: the body is not the same each time: it must begin "
-          "afresh, and depend on nothing but the order of its jobs");
+          "afresh, and depend on nothing but the order of its jobs"));
     }
     if (error && !recorder.was_cut) {
       FailingOrder found{std::move(recorder.trace), deviations_of(path), error};
@@ -575,11 +576,11 @@ Explored internal::explore(Program& program, const Options& options) {
   }
   if (best.error) throw_shortest(best, done);
   if (done.complete || options.partial) return done;
-  throw Failure(
+  throw_error(Failure(
       concat({"explore: there are more than ", options.runs,
               " orders: make the program smaller or options.runs larger, or "
               "set options.partial; none of those that were tried fails"}),
-      nullptr, {});
+      nullptr, {}));
 }
 
 namespace {
@@ -593,24 +594,26 @@ class Killing {
   /// Returns: the steps without any kill.
   Trace whole() {
     Shuffled recorder(0, options_.steps);
-    const auto error = run_in_new_world(program_, options_, recorder);
+    const auto error = run_in_new_world(program_, options_, recorder).failure();
     ++counts.runs;
     if (!error) return std::move(recorder.trace);
-    throw Failure(
-        concat({"kill_everywhere: without any kill: ", text_of(error)}), error,
-        std::move(recorder.trace));
+    throw_error(
+        Failure(concat({"kill_everywhere: without any kill: ", text_of(error)}),
+                error, std::move(recorder.trace)));
   }
 
   void at(std::uint64_t seed, KillPoint point) {
     Shuffled recorder(seed, options_.steps);
     recorder.kill = point;
     recorder.kill.victims = options_.victims;
-    const auto error = run_in_new_world(program_, options_, recorder);
+    const RunEnd end = run_in_new_world(program_, options_, recorder);
     ++counts.runs;
     if (recorder.victim) ++counts.kills;
-    if (!error || (recorder.victim && is_killed(error))) return;
-    throw Failure(text(seed, recorder, error), error,
-                  std::move(recorder.trace));
+    if (recorder.victim && end.by_kill()) return;
+    const auto error = end.failure();
+    if (!error) return;
+    throw_error(
+        Failure(text(seed, recorder, error), error, std::move(recorder.trace)));
   }
 
   KillCounts counts;

@@ -171,7 +171,7 @@ namespace internal {
 class Program {
  public:
   virtual ~Program() = default;
-  virtual void run(Loop& loop) = 0;
+  virtual std::string run(Loop& loop) = 0;  // as Loop::run_killable
   virtual std::size_t frames() const noexcept { return 0; }  // it has already
 };
 
@@ -186,7 +186,7 @@ template <class Body>
 class OneRun final : public Program {
  public:
   explicit OneRun(Body& body) noexcept : body_(body) {}
-  void run(Loop& loop) override {
+  std::string run(Loop& loop) override {
     using T = ValueOf<Body>;
     if constexpr (std::is_void_v<T>) {
       loop.run(body_());
@@ -195,6 +195,7 @@ class OneRun final : public Program {
     } else {
       result.value.emplace(loop.run(body_()));
     }
+    return {};
   }
   violet::internal::Result<ValueOf<Body>> result;
 
@@ -208,7 +209,7 @@ class TaskRun final : public Program {
  public:
   explicit TaskRun(Task<T>&& task) noexcept
       : holder_(std::move(task)), once_(holder_) {}
-  void run(Loop& loop) override { once_.run(loop); }
+  std::string run(Loop& loop) override { return once_.run(loop); }
   std::size_t frames() const noexcept override { return 1; }
   T take() { return once_.result.take(); }
 
@@ -223,9 +224,9 @@ template <class Body>
 class ManyRuns final : public Program {
  public:
   explicit ManyRuns(const Body& body) noexcept : body_(body) {}
-  void run(Loop& loop) override {
+  std::string run(Loop& loop) override {
     Body fresh(body_);
-    static_cast<void>(loop.run(fresh()));
+    return loop.run_killable(fresh());
   }
 
  private:
@@ -238,17 +239,16 @@ class CheckedRuns final : public Program {
  public:
   CheckedRuns(const Body& body, const Check& check) noexcept
       : body_(body), check_(check) {}
-  void run(Loop& loop) override {
+  std::string run(Loop& loop) override {
     State state{};
     Body fresh(body_);
     Check check(check_);
-    try {
-      static_cast<void>(loop.run(fresh(state)));
-    } catch (const Killed&) {
-      check(state);
-      throw;
-    }
-    check(state);
+    std::string killed;
+    const auto error =
+        caught([&] { killed = loop.run_killable(fresh(state)); });
+    if (!error || exception_as<Killed>(error)) check(state);
+    if (error) std::rethrow_exception(error);
+    return killed;
   }
 
  private:
