@@ -79,7 +79,15 @@ SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
 FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
 # Code and constants share their pages: small programs have few of them.
-LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LDFLAGS)
+LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LTO) \
+         $(LDFLAGS)
+# OPT='-O2 -flto': then it is the linker that compiles, and only the
+# compiler's own archiver knows what an object holds.
+LTO   := $(filter -flto%,$(OPT) $(CXXFLAGS))
+ifeq ($(origin AR),default)
+AR     = $(if $(LTO),$(shell $(CXX) -print-prog-name=$(if $(findstring \
+         clang,$(CXX)),llvm-ar,gcc-ar)),ar)
+endif
 
 # The files of a folder, as its ORDER lists them.
 order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \

@@ -45,7 +45,7 @@ class Crew {
       Loop loop;
       std::optional<SignalListener> listener;
       if (handlers_) listener.emplace(loop);
-      if (join(loop)) killed = loop.run_killable(maker_.make(index));
+      if (join(loop)) loop.run_killable(maker_.make(index), killed);
     });
     if (error || !killed.empty()) fail(error, std::move(killed));
   }

@@ -26,16 +26,15 @@ class RootMaker {
   virtual Task<> make(int index) = 0;
 };
 
-/// Returns: as Loop::run_killable.
+/// Returns: how it was killed; empty if it was not.
 std::string run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
 
-}  // namespace internal
-
-/// As run_loops, with a kill as in Loop::run_killable.
+/// As run_loops(), where a kill of a root is an end like any other.
+/// Returns: how it was killed; empty if it was not.
 template <class F>
 std::string run_loops_killable(int count, F&& function,
                                bool listen_to_signals = false) {
-  class Maker final : public internal::RootMaker {
+  class Maker final : public RootMaker {
    public:
     explicit Maker(F& f) noexcept : function_(f) {}
     Task<> make(int index) override { return function_(index); }
@@ -44,8 +43,10 @@ std::string run_loops_killable(int count, F&& function,
     F& function_;
   };
   Maker maker(function);
-  return internal::run_loops_with(count, maker, listen_to_signals);
+  return run_loops_with(count, maker, listen_to_signals);
 }
+
+}  // namespace internal
 
 /// Runs `count` loops at once, each on a thread of its own; the first is the
 /// caller's. Loop number i runs `function(i)`, which returns a Task<>; the
@@ -57,7 +58,7 @@ std::string run_loops_killable(int count, F&& function,
 template <class F>
 void run_loops(int count, F&& function, bool listen_to_signals = false) {
   const std::string killed =
-      run_loops_killable(count, function, listen_to_signals);
+      internal::run_loops_killable(count, function, listen_to_signals);
   if (!killed.empty()) throw_error(Killed(killed));
 }
 

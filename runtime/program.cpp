@@ -88,7 +88,9 @@ int run_program(Task<> root) noexcept {
     std::string run() override {
       Loop loop;
       const SignalListener listener(loop);
-      return loop.run_killable(std::move(root_));
+      std::string killed;
+      loop.run_killable(std::move(root_), killed);
+      return killed;
     }
 
    private:

@@ -47,7 +47,7 @@ namespace internal {
 class ProgramBody {
  public:
   virtual ~ProgramBody() = default;
-  virtual std::string run() = 0;  // as Loop::run_killable
+  virtual std::string run() = 0;  // returns: how it was killed
 };
 int run_body(ProgramBody& body) noexcept;
 
@@ -61,7 +61,7 @@ int run_program(int count, Prepare&& prepare, F&& function) noexcept {
         : loops_(loops), prepare_(before), function_(f) {}
     std::string run() override {
       prepare_();
-      return run_loops_killable(loops_, function_, true);
+      return internal::run_loops_killable(loops_, function_, true);
     }
 
    private:

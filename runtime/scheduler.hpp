@@ -132,19 +132,22 @@ class Loop {
   /// stderr); Deadlock; Killed if the root was killed; Misuse inside a run.
   template <class T>
   T run(Task<T> root) {
-    const Job<T> job = as_root(std::move(root));
-    const std::string killed = run_to_end(*job.block());
+    std::string killed;
+    const Job<T> job = run_killable(std::move(root), killed);
     if (!killed.empty()) throw_error(Killed(killed));
     return job.block()->result.take();
   }
 
   /// The same for who reckons with a kill of the root: here that is an end
-  /// like any other.
-  /// Returns: who killed it, or why; empty if it has returned.
+  /// like any other, and `killed` says how it came to it, or is empty.
+  /// Returns: the job that has ended.
   template <class T>
-  std::string run_killable(Task<T> root) {
-    const Job<T> job = as_root(std::move(root));
-    return run_to_end(*job.block());
+  Job<T> run_killable(Task<T> root, std::string& killed) {
+    refuse_nesting();
+    const Job<T> job(*new internal::SpawnedJob<T, internal::TaskHolder<T>>(
+        internal::TaskHolder<T>(std::move(root))));
+    killed = run_to_end(*job.block());
+    return job;
   }
 
   /// Makes one turn: waits at most `timeout` for something to happen, then
@@ -293,12 +296,6 @@ class Loop {
   void returned(JobBlock& job) noexcept;
 
   // A whole run.
-  template <class T>
-  static Job<T> as_root(Task<T>&& root) {
-    refuse_nesting();
-    return Job<T>(*new internal::SpawnedJob<T, internal::TaskHolder<T>>(
-        internal::TaskHolder<T>(std::move(root))));
-  }
   static void refuse_nesting();
   std::string run_to_end(JobBlock& root);
   std::string drive(const JobBlock& root);

@@ -171,7 +171,7 @@ namespace internal {
 class Program {
  public:
   virtual ~Program() = default;
-  virtual std::string run(Loop& loop) = 0;  // as Loop::run_killable
+  virtual std::string run(Loop& loop) = 0;  // returns: how it was killed
   virtual std::size_t frames() const noexcept { return 0; }  // it has already
 };
 
@@ -188,12 +188,13 @@ class OneRun final : public Program {
   explicit OneRun(Body& body) noexcept : body_(body) {}
   std::string run(Loop& loop) override {
     using T = ValueOf<Body>;
-    if constexpr (std::is_void_v<T>) {
-      loop.run(body_());
-    } else if constexpr (std::is_reference_v<T>) {
-      result.value = &loop.run(body_());
-    } else {
-      result.value.emplace(loop.run(body_()));
+    std::string killed;
+    const Job<T> job = loop.run_killable(body_(), killed);
+    if (!killed.empty()) return killed;
+    if constexpr (std::is_reference_v<T>) {
+      result.value = &job.block()->result.take();
+    } else if constexpr (!std::is_void_v<T>) {
+      result.value.emplace(job.block()->result.take());
     }
     return {};
   }
@@ -226,7 +227,9 @@ class ManyRuns final : public Program {
   explicit ManyRuns(const Body& body) noexcept : body_(body) {}
   std::string run(Loop& loop) override {
     Body fresh(body_);
-    return loop.run_killable(fresh());
+    std::string killed;
+    loop.run_killable(fresh(), killed);
+    return killed;
   }
 
  private:
@@ -244,8 +247,7 @@ class CheckedRuns final : public Program {
     Body fresh(body_);
     Check check(check_);
     std::string killed;
-    const auto error =
-        caught([&] { killed = loop.run_killable(fresh(state)); });
+    const auto error = caught([&] { loop.run_killable(fresh(state), killed); });
     if (!error || exception_as<Killed>(error)) check(state);
     if (error) std::rethrow_exception(error);
     return killed;

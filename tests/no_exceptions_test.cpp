@@ -1,0 +1,220 @@
+// no_exceptions_test.cpp - what is compiled without exceptions and RTTI works.
+//
+// Builds the library and the programs so, with the compiler of this build,
+// and runs no_exceptions/program.cpp: with error codes it works as always;
+// what would throw ends it, with the sentence that the exception would have
+// had.
+//
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <csignal>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+const char* const kProgram = "tests/no_exceptions/program.cpp";
+
+std::string folder() {
+  return build_path("no_exceptions");
+}
+std::string path_in(const std::string& name) {
+  return folder() + '/' + name;
+}
+
+/// The compiler alone: sanitizers, too, are left out here.
+std::string compiler() {
+  return compiler_command()[0];
+}
+
+/// Makes library and programs, once. Neither make's own settings nor those of
+/// the build under test shall have a say.
+void make_all() {
+  static const bool made = [] {
+    std::vector<std::string> command{"env"};
+    for (const char* name : {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CPPFLAGS",
+                             "LDFLAGS", "SAN", "POLLER"}) {
+      command.insert(command.end(), {"-u", name});
+    }
+    command.insert(command.end(),
+                   {"make", "CXX=" + compiler(), "OPT=-O0", "WERROR=1",
+                    "CXXFLAGS=-fno-exceptions -fno-rtti", "BUILD=" + folder()});
+    Program make(command);
+    const End end = make.wait();
+    UNSCOPED_INFO(make.err());
+    return end.code == 0;
+  }();
+  REQUIRE(made);
+}
+
+/// Starts to compile a source into `target`, as users do.
+std::unique_ptr<Program> start_to_build(const std::string& source,
+                                        const std::string& target,
+                                        const std::string& library,
+                                        bool without) {
+  std::vector<std::string> command{compiler(),
+                                   "-std=c++20",
+                                   "-Wall",
+                                   "-Wextra",
+                                   "-Werror",
+                                   "-pthread",
+                                   "-I" + build_path("include")};
+  if (without) {
+    command.insert(command.end(), {"-fno-exceptions", "-fno-rtti"});
+  }
+  command.insert(command.end(), {source, library, "-o", target});
+  return std::make_unique<Program>(command);
+}
+
+/// The path of no_exceptions/program.cpp, compiled.
+const std::string& program_path() {
+  static const std::string path = [] {
+    make_all();
+    const std::string target = path_in("program");
+    const auto built =
+        start_to_build(kProgram, target, path_in("libviolet.a"), true);
+    const End end = built->wait();
+    CAPTURE(built->err());
+    REQUIRE(end.code == 0);
+    CHECK(built->err() == "");
+    return target;
+  }();
+  return path;
+}
+
+/// Runs a command that is to abort, without a core file. Returns: its stderr.
+std::string last_words(const std::vector<std::string>& command) {
+  std::vector<std::string> quiet{"sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"};
+  quiet.insert(quiet.end(), command.begin(), command.end());
+  Program program(quiet);
+  CHECK(program.wait().signal == SIGABRT);
+  CHECK(program.out() == "");
+  return program.err();
+}
+std::string last_words_in(const std::string& mode) {
+  return last_words({program_path(), mode});
+}
+
+/// What a mode that works says.
+std::string output_in(const std::string& mode) {
+  Program program({program_path(), mode});
+  CHECK(program.wait().code == 0);
+  CHECK(program.err() == "");
+  return program.out();
+}
+
+}  // namespace
+
+TEST_CASE("no exceptions: error codes tell what went wrong, and work goes on",
+          "[no_exceptions]") {
+  CHECK(output_in("codes") ==
+        "connect: Connection refused\n"
+        "hello\n"
+        "recv: Bad file descriptor\n");
+}
+
+TEST_CASE("no exceptions: kills, limits, groups, channels and the like work",
+          "[no_exceptions]") {
+  CHECK(output_in("rest") ==
+        "the late one is destroyed\n"
+        "one of a group is destroyed\n"
+        "the killed one is destroyed\n"
+        "the body is destroyed\n"
+        "cleaned up\n"
+        "sum 177\n");
+}
+
+TEST_CASE("no exceptions: the test kit works, kills of the root too",
+          "[no_exceptions]") {
+  CHECK(output_in("kit") == "the kit works\n");
+}
+
+TEST_CASE("no exceptions: what would throw aborts with its sentence",
+          "[no_exceptions]") {
+  const std::string refused = last_words_in("refused");
+  CHECK(refused.rfind("violet: connect 127.0.0.1:", 0) == 0);
+  CHECK(contains(refused, ": Connection refused\n"));
+  CHECK(count_of(refused, "\n") == 1);
+
+  CHECK(last_words_in("misuse") == "violet: any() of no tasks never ends\n");
+  CHECK(last_words_in("outside") ==
+        "violet: no loop runs on this thread; call run(task), or loop.spawn "
+        "from outside\n");
+  CHECK(last_words_in("cancelled") ==
+        "violet: the run was cancelled: enough of it\n");
+  CHECK(last_words_in("memory") == "violet: out of memory\n");
+
+  const std::string deadlock = last_words_in("deadlock");
+  CHECK(deadlock.rfind("violet: deadlock: ", 0) == 0);
+  CHECK(count_of(deadlock, "deadlock") == 1);
+  CHECK(contains(deadlock, "wait_for_each_other at program.cpp:"));
+}
+
+TEST_CASE("no exceptions: a failure in the test kit aborts with its text",
+          "[no_exceptions]") {
+  const std::string hang = last_words_in("hang");
+  CHECK(hang.rfind("violet: hang: time jumps on and on", 0) == 0);
+  CHECK(count_of(hang, "hang") == 1);
+}
+
+TEST_CASE("no exceptions: a signal unwinds a program as always",
+          "[no_exceptions]") {
+  for (const int loops : {1, 2}) {
+    CAPTURE(loops);
+    Program program({program_path(), loops == 1 ? "sleep" : "crew"});
+    for (int i = 0; i < loops; ++i) CHECK(program.line() == "asleep");
+    CHECK(program.stop(SIGTERM).code == 128 + SIGTERM);
+    for (int i = 0; i < loops; ++i) {
+      CHECK(program.line() == "the sleeper is destroyed");
+    }
+    CHECK(program.err() == "");
+  }
+}
+
+TEST_CASE("no exceptions: the echo server serves, stops and refuses",
+          "[no_exceptions]") {
+  make_all();
+  Program server({path_in("echo"), "--port", "0"});
+  const std::string line = server.line();
+  const std::string port = line.substr(line.rfind(':') + 1);
+  {
+    Client client(static_cast<std::uint16_t>(std::stoi(port)));
+    client.send("hello");
+    CHECK(client.receive(5) == "hello");
+  }
+  CHECK(last_words({path_in("echo"), "--port", port}) ==
+        "echo: bind 127.0.0.1:" + port + ": Address already in use\n");
+  CHECK(server.stop().code == 0);
+  CHECK(contains(server.err(), "stopped: 1 served"));
+
+  Program lost({path_in("echo"), "--host", "nowhere"});
+  CHECK(lost.wait().code == 2);
+  CHECK(lost.err().rfind("echo: address 'nowhere' (", 0) == 0);
+}
+
+TEST_CASE("no exceptions: the linker refuses the other library",
+          "[no_exceptions]") {
+  make_all();
+  TemporaryFolder place;
+  const std::string source = place.file("small.cpp");
+  std::ofstream(source) << "#include <violet.hpp>\n"
+                           "violet::Task<> nothing() { co_return; }\n"
+                           "int main() { violet::run(nothing()); }\n";
+  const auto with =
+      start_to_build(source, place.file("with"), path_in("libviolet.a"), false);
+  const auto without = start_to_build(source, place.file("without"),
+                                      build_path("libviolet.a"), true);
+  CHECK(with->wait().code == 1);
+  CHECK(contains(with->err(), "NeedsLibraryWithExceptions"));
+  CHECK(without->wait().code == 1);
+  CHECK(contains(without->err(), "NeedsLibraryWithoutExceptions"));
+}
