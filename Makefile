@@ -83,7 +83,7 @@ LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LTO) \
          $(LDFLAGS)
 # OPT='-O2 -flto': then it is the linker that compiles, and only the
 # compiler's own archiver knows what an object holds.
-LTO   := $(filter -flto%,$(OPT) $(CXXFLAGS))
+LTO   := $(if $(filter -flto%,$(OPT) $(CXXFLAGS)),-flto=auto)
 ifeq ($(origin AR),default)
 AR     = $(if $(LTO),$(shell $(CXX) -print-prog-name=$(if $(findstring \
          clang,$(CXX)),llvm-ar,gcc-ar)),ar)

@@ -414,24 +414,33 @@ inline std::source_location line_of_call() noexcept {
 template <class F, class... Args>
 auto spawn_in(Group& group, std::source_location where, F&& function,
               Args&&... arguments) {
-  static_assert(!is_task<std::decay_t<F>>,
-                "violet: spawn takes the function and its arguments, and "
-                "calls it: write spawn(f, a, b), not spawn(f(a, b))");
-  static_assert((!is_view<std::decay_t<Args>> && ...),
-                "violet: a view may outlive what it refers to: pass the "
-                "owner (a std::string, a std::vector), or borrow(view) if "
-                "its owner outlives the job");
-  using Result = SpawnResult<std::decay_t<F>, std::decay_t<Args>...>;
-  static_assert(is_task<Result>,
-                "violet: the function that is spawned must return a Task");
-  using Value = typename Result::Value;
-  if (group.door() == Door::kClosed) [[unlikely]]
-    refuse_spawn();
-  auto* block = new SpawnedJob<Value, std::decay_t<F>, std::decay_t<Args>...>(
-      std::forward<F>(function), std::forward<Args>(arguments)...);
-  Job<Value> handle(*block);
-  group.loop().admit(*block, group, where);
-  return handle;
+  using Function = std::decay_t<F>;
+  if constexpr (is_task<Function>) {
+    static_assert(is_never<F>,
+                  "violet: spawn takes the function and its arguments, and "
+                  "calls it: write spawn(f, a, b), not spawn(f(a, b))");
+  } else if constexpr ((is_view<std::decay_t<Args>> || ...)) {
+    static_assert(is_never<F>,
+                  "violet: a view may outlive what it refers to: pass the "
+                  "owner (a std::string, a std::vector), or borrow(view) if "
+                  "its owner outlives the job");
+  } else if constexpr (!std::is_invocable_v<Function&, std::decay_t<Args>...>) {
+    static_assert(is_never<F>,
+                  "violet: spawn(f, a, b) calls f(a, b), and this function "
+                  "does not take these arguments");
+  } else if constexpr (!is_task<SpawnResult<Function, std::decay_t<Args>...>>) {
+    static_assert(is_never<F>,
+                  "violet: the function that is spawned must return a Task");
+  } else {
+    using Value = typename SpawnResult<Function, std::decay_t<Args>...>::Value;
+    if (group.door() == Door::kClosed) [[unlikely]]
+      refuse_spawn();
+    auto* block = new SpawnedJob<Value, Function, std::decay_t<Args>...>(
+        std::forward<F>(function), std::forward<Args>(arguments)...);
+    Job<Value> handle(*block);
+    group.loop().admit(*block, group, where);
+    return handle;
+  }
 }
 
 }  // namespace internal

@@ -60,7 +60,9 @@ class Outcome {
  public:
   template <class F>
   void keep(F brings) noexcept {
-    error = caught([&] { value_.emplace(brings()); });
+    if (auto thrown = caught([&] { value_.emplace(brings()); })) {
+      error = std::move(thrown);
+    }
   }
   T take() {
     if (error) std::rethrow_exception(error);
@@ -81,7 +83,7 @@ class Outcome<void> {
  public:
   template <class F>
   void keep(F brings) noexcept {
-    error = caught(brings);
+    if (auto thrown = caught(brings)) error = std::move(thrown);
   }
   void take() const {
     if (error) std::rethrow_exception(error);

@@ -37,21 +37,19 @@ std::string compiler() {
 }
 
 /// Makes library and programs, once. Neither make's own settings nor those of
-/// the build under test shall have a say.
+/// the build under test shall have a say. All of it may take long, but no line
+/// of make's output does.
 void make_all() {
   static const bool made = [] {
-    std::vector<std::string> command{"env"};
-    for (const char* name : {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CPPFLAGS",
-                             "LDFLAGS", "SAN", "POLLER"}) {
-      command.insert(command.end(), {"-u", name});
-    }
-    command.insert(command.end(),
-                   {"make", "CXX=" + compiler(), "OPT=-O0", "WERROR=1",
-                    "CXXFLAGS=-fno-exceptions -fno-rtti", "BUILD=" + folder()});
-    Program make(command);
-    const End end = make.wait();
+    const std::string variables = "MAKEFLAGS MFLAGS MAKELEVEL CPPFLAGS LDFLAGS";
+    Program make({"sh", "-c", "unset " + variables + "; make \"$@\"; echo $?",
+                  "sh", "CXX=" + compiler(), "OPT=-O0", "WERROR=1", "SAN=",
+                  "CXXFLAGS=-fno-exceptions -fno-rtti", "BUILD=" + folder()});
+    std::string line = make.line();
+    while (line != "0" && line != "2") line = make.line();
+    make.wait();
     UNSCOPED_INFO(make.err());
-    return end.code == 0;
+    return line == "0";
   }();
   REQUIRE(made);
 }

@@ -1,6 +1,5 @@
 // copy_task.cpp - copies a task.
-// g++: use of deleted function
-// clang: call to implicitly-deleted copy constructor
+// Says: it runs once: std::move(task), or call f again
 // SPDX-License-Identifier: MIT
 #include <violet.hpp>
 

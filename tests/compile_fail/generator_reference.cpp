@@ -1,5 +1,6 @@
 // generator_reference.cpp - yields references.
 // Says: a generator yields values; to hand out what lives elsewhere
+// Then: what std::optional says of references
 // SPDX-License-Identifier: MIT
 #include <violet.hpp>
 
