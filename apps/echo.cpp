@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   }
   std::string refusal;
   Address::parse(settings.host, settings.port, refusal);
-  if (!refusal.empty()) args.refuse({refusal});
+  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
 
   EchoServer server(settings);
   return run_program(

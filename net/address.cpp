@@ -24,11 +24,6 @@ Address as_address(const Name& name, std::size_t size = sizeof(Name)) {
                        static_cast<unsigned>(size));
 }
 
-std::system_error refusal_of(std::string_view host, const char* why) {
-  return std::system_error(EINVAL, std::system_category(),
-                           concat({"address '", host, "' (", why, ")"}));
-}
-
 // What follows returns why it refuses, or null.
 
 const char* parse_unix(std::string_view path, Address& out) noexcept {
@@ -88,10 +83,9 @@ const char* parse_any(std::string_view host, std::uint16_t port, Address& out) {
 
 [[gnu::cold]] Address Address::parse(std::string_view host,
                                      std::uint16_t port) {
-  Address address;
-  if (const char* why = parse_any(host, port, address)) {
-    throw_error(refusal_of(host, why));
-  }
+  std::string refusal;
+  const Address address = parse(host, port, refusal);
+  if (!refusal.empty()) throw_system(EINVAL, refusal);
   return address;
 }
 
@@ -99,7 +93,8 @@ const char* parse_any(std::string_view host, std::uint16_t port, Address& out) {
                                      std::string& refusal) {
   Address address;
   const char* why = parse_any(host, port, address);
-  refusal = why == nullptr ? "" : refusal_of(host, why).what();
+  refusal.clear();
+  if (why != nullptr) refusal = concat({"address '", host, "' (", why, ")"});
   return address;
 }
 

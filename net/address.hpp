@@ -30,8 +30,8 @@ class Address {
   /// Throws: std::system_error (invalid_argument) that names the host.
   static Address parse(std::string_view host, std::uint16_t port = 0);
 
-  /// The same with the text of that error in `refusal`, empty if there is
-  /// none.
+  /// The same, where `refusal` says what is wrong with the host; empty if
+  /// nothing is.
   static Address parse(std::string_view host, std::uint16_t port,
                        std::string& refusal);
 

@@ -114,14 +114,6 @@ void end_with(const char* what) noexcept {
   fatal(sentence);
 }
 
-void throw_out_of_memory() {
-#ifdef __cpp_exceptions
-  throw std::bad_alloc();
-#else
-  fatal("out of memory");
-#endif
-}
-
 void throw_system(int error, const std::string& what) {
   if (error == ENOMEM) throw_out_of_memory();
   throw_error(std::system_error(error, std::system_category(), what));

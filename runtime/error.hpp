@@ -113,6 +113,11 @@ template <class Error>
   throw error;
 }
 
+/// Throws std::bad_alloc.
+[[noreturn, gnu::cold]] inline void throw_out_of_memory() {
+  throw std::bad_alloc();
+}
+
 /// Calls `body`. Returns: what it throws; null if it returns.
 template <class Body>
 std::exception_ptr caught(Body&& body) noexcept {
@@ -165,6 +170,10 @@ template <class Error>
   end_with(error.what());
 }
 
+[[noreturn, gnu::cold]] inline void throw_out_of_memory() {
+  end_with("out of memory");
+}
+
 template <class Body>
 std::exception_ptr caught(Body&& body) noexcept {
   body();
@@ -189,9 +198,6 @@ std::exception_ptr unthrown(const Error& error) noexcept {
 }
 
 #endif
-
-/// Throws std::bad_alloc.
-[[noreturn]] void throw_out_of_memory();
 
 /// Throws std::system_error "what: text of error"; `error` is an error number
 /// (positive). Out of memory is thrown as std::bad_alloc.

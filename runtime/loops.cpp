@@ -19,11 +19,12 @@ namespace {
 /// The loops of one run_loops, and what went wrong first.
 class Crew {
  public:
-  Crew(RootMaker& maker, bool listen_to_signals) noexcept : maker_(maker) {
+  Crew(RootMaker& maker, std::string& killed, bool listen_to_signals) noexcept
+      : maker_(maker), killed_(killed) {
     if (listen_to_signals) handlers_.emplace();
   }
 
-  std::string run(int count) {
+  void run(int count) {
     missing_ = count;
     std::vector<std::thread> threads;
     const auto error = caught([&] {
@@ -35,7 +36,6 @@ class Crew {
     run_one(0);
     for (std::thread& thread : threads) thread.join();
     if (failure_) std::rethrow_exception(failure_);
-    return killed_;
   }
 
  private:
@@ -62,7 +62,8 @@ class Crew {
   }
 
   /// The first failure ends the others, and their ends are no news.
-  void fail(const std::exception_ptr& error, std::string killed = {}) noexcept {
+  void fail(const std::exception_ptr& error,
+            std::string&& killed = {}) noexcept {
     const std::lock_guard lock(mutex_);
     if (failed_) return tell(error);
     failed_ = true;
@@ -92,18 +93,18 @@ class Crew {
   std::vector<std::shared_ptr<Mailbox>> mailboxes_;
   bool failed_ = false;  // and then one of these says how
   std::exception_ptr failure_;
-  std::string killed_;
+  std::string& killed_;
 };
 
 }  // namespace
 
-std::string run_loops_with(int count, RootMaker& maker,
-                           bool listen_to_signals) {
+void run_loops_with(int count, RootMaker& maker, std::string& killed,
+                    bool listen_to_signals) {
   if (count < 1) {
     throw_error(Misuse(
         concat({"violet: run_loops needs at least one loop, not ", count})));
   }
-  return Crew(maker, listen_to_signals).run(count);
+  Crew(maker, killed, listen_to_signals).run(count);
 }
 
 }  // namespace internal

@@ -26,15 +26,17 @@ class RootMaker {
   virtual Task<> make(int index) = 0;
 };
 
-/// Returns: how it was killed; empty if it was not.
-std::string run_loops_with(int count, RootMaker& maker, bool listen_to_signals);
+void run_loops_with(int count, RootMaker& maker, std::string& killed,
+                    bool listen_to_signals);
 
-/// As run_loops(), where a kill of a root is an end like any other.
-/// Returns: how it was killed; empty if it was not.
+}  // namespace internal
+
+/// As run_loops(), where a kill of a root is an end like any other; `killed`
+/// says how it came to it, or is empty.
 template <class F>
-std::string run_loops_killable(int count, F&& function,
-                               bool listen_to_signals = false) {
-  class Maker final : public RootMaker {
+void run_loops_killable(int count, F&& function, std::string& killed,
+                        bool listen_to_signals = false) {
+  class Maker final : public internal::RootMaker {
    public:
     explicit Maker(F& f) noexcept : function_(f) {}
     Task<> make(int index) override { return function_(index); }
@@ -43,10 +45,8 @@ std::string run_loops_killable(int count, F&& function,
     F& function_;
   };
   Maker maker(function);
-  return run_loops_with(count, maker, listen_to_signals);
+  internal::run_loops_with(count, maker, killed, listen_to_signals);
 }
-
-}  // namespace internal
 
 /// Runs `count` loops at once, each on a thread of its own; the first is the
 /// caller's. Loop number i runs `function(i)`, which returns a Task<>; the
@@ -57,8 +57,8 @@ std::string run_loops_killable(int count, F&& function,
 /// they fail with goes to stderr. Misuse for a count below 1.
 template <class F>
 void run_loops(int count, F&& function, bool listen_to_signals = false) {
-  const std::string killed =
-      internal::run_loops_killable(count, function, listen_to_signals);
+  std::string killed;
+  run_loops_killable(count, function, killed, listen_to_signals);
   if (!killed.empty()) throw_error(Killed(killed));
 }
 

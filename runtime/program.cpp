@@ -42,12 +42,13 @@ const char* own_name() noexcept {
 /// Runs the body. A kill is no news if it was a signal that unwinds.
 int code_of(internal::ProgramBody& body) noexcept {
   std::string killed;
-  const auto error = caught([&] { killed = body.run(); });
+  const auto error = caught([&] { body.run(killed); });
   if (!error && killed.empty()) return 0;
   if (error && exception_as<OutputClosed>(error)) return 0;
   const bool by_kill = !error || exception_as<Killed>(error);
-  const bool unwound = by_kill && unwinding_signal() != 0;
-  if (!unwound) complain(error ? text_of(error) : killed);
+  if (by_kill && unwinding_signal() != 0) return 1;
+  if (error) killed = text_of(error);
+  complain(killed);
   return 1;
 }
 
@@ -85,12 +86,10 @@ int run_program(Task<> root) noexcept {
   class Body final : public internal::ProgramBody {
    public:
     explicit Body(Task<> task) noexcept : root_(std::move(task)) {}
-    std::string run() override {
+    void run(std::string& killed) override {
       Loop loop;
       const SignalListener listener(loop);
-      std::string killed;
       loop.run_killable(std::move(root_), killed);
-      return killed;
     }
 
    private:

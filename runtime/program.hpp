@@ -47,7 +47,7 @@ namespace internal {
 class ProgramBody {
  public:
   virtual ~ProgramBody() = default;
-  virtual std::string run() = 0;  // returns: how it was killed
+  virtual void run(std::string& killed) = 0;  // as Loop::run_killable
 };
 int run_body(ProgramBody& body) noexcept;
 
@@ -59,9 +59,9 @@ int run_program(int count, Prepare&& prepare, F&& function) noexcept {
    public:
     Body(int loops, Prepare& before, F& f) noexcept
         : loops_(loops), prepare_(before), function_(f) {}
-    std::string run() override {
+    void run(std::string& killed) override {
       prepare_();
-      return internal::run_loops_killable(loops_, function_, true);
+      run_loops_killable(loops_, function_, killed, true);
     }
 
    private:

@@ -318,12 +318,17 @@ void Loop::refuse_nesting() {
              "thread; co_await the task, or spawn its function"));
 }
 
-/// Returns: how the root was killed; empty if it was not.
-std::string Loop::run_to_end(JobBlock& root) {
+void Loop::run_to_end(JobBlock& root, std::string& killed) {
   const Entered entered(*this);
   admit(root, own_, {});
   own_.root = &root;
-  const std::string deadlock = drive(root);
+  tell_end(root, drive(root), killed);
+}
+
+/// All jobs have ended; `deadlock` says if that was why. Throws what a run
+/// does, except that `killed` says how the root was killed.
+[[gnu::cold]] void Loop::tell_end(JobBlock& root, const std::string& deadlock,
+                                  std::string& killed) {
   own_.root = nullptr;
   forced_ = false;
   const char* cancelled = std::exchange(cancelled_, nullptr);
@@ -334,11 +339,14 @@ std::string Loop::run_to_end(JobBlock& root) {
     throw_error(Deadlock(deadlock));
   }
   if (failure) std::rethrow_exception(failure);
-  if (cancelled) return concat({"the run was cancelled: ", cancelled});
-  if (!root.killed()) return {};
-  const Ending* ending = root.ending();
-  return concat(
-      {"the root job was ", ending == nullptr ? "killed" : ending->text()});
+  killed.clear();
+  if (cancelled != nullptr) {
+    killed = concat({"the run was cancelled: ", cancelled});
+  } else if (root.killed()) {
+    const Ending* ending = root.ending();
+    killed = concat(
+        {"the root job was ", ending == nullptr ? "killed" : ending->text()});
+  }
 }
 
 /// Turns until every job has ended, or has to end.

@@ -146,7 +146,7 @@ class Loop {
     refuse_nesting();
     const Job<T> job(*new internal::SpawnedJob<T, internal::TaskHolder<T>>(
         internal::TaskHolder<T>(std::move(root))));
-    killed = run_to_end(*job.block());
+    run_to_end(*job.block(), killed);
     return job;
   }
 
@@ -297,7 +297,9 @@ class Loop {
 
   // A whole run.
   static void refuse_nesting();
-  std::string run_to_end(JobBlock& root);
+  void run_to_end(JobBlock& root, std::string& killed);
+  void tell_end(JobBlock& root, const std::string& deadlock,
+                std::string& killed);
   std::string drive(const JobBlock& root);
   void close_down() noexcept;
   bool hears_from_outside() const noexcept;

@@ -139,6 +139,7 @@ class Await<internal::Into<T, Operand>> {
 
 namespace internal {
 
+/// The same as a task.
 template <class T>
 Task<> keep(Outcome<T>& outcome, Task<T> task) {
   co_await into(outcome, std::move(task));
