@@ -82,8 +82,9 @@ FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(
 LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LTO) \
          $(LDFLAGS)
 # OPT='-O2 -flto': then it is the linker that compiles, and only the
-# compiler's own archiver knows what an object holds.
-LTO   := $(if $(filter -flto%,$(OPT) $(CXXFLAGS)),-flto=auto)
+# compiler's own archiver knows what an object holds. g++ numbers the fields
+# of an inline coroutine's frame anew in each file, and warns of that (-Wodr).
+LTO   := $(if $(filter -flto%,$(OPT) $(CXXFLAGS)),-flto=auto -Wno-odr)
 ifeq ($(origin AR),default)
 AR     = $(if $(LTO),$(shell $(CXX) -print-prog-name=$(if $(findstring \
          clang,$(CXX)),llvm-ar,gcc-ar)),ar)
