@@ -163,12 +163,8 @@ class KqueuePoller final : public Poller {
   bool has_room_for(int fd) noexcept {
     const auto number = static_cast<std::size_t>(fd);
     if (number < watches_.size()) return true;
-    try {
-      watches_.resize(std::max(number + 1, watches_.size() * 2));
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-    return true;
+    return has_memory_for(
+        [&] { watches_.resize(std::max(number + 1, watches_.size() * 2)); });
   }
 
   int watch(int fd, Token token, std::uint8_t bits, bool now) noexcept {

@@ -249,7 +249,8 @@ TEST_CASE("single: the README's program needs 12 lines and one command",
   std::ofstream(folder.file("violet.hpp")) << contents(build_path(kHeader));
   std::ofstream(folder.file("echo.cpp")) << found[0].at_any_port().text;
   const std::string target = folder.file("echo");
-  const std::string printed = line_of(contents("README.md"), "    g++ ");
+  const std::string printed =
+      line_of(contents("README.md"), "    g++ -std=c++20 -O2 ");
   REQUIRE(contains(printed, " echo.cpp "));
   std::string build;
   for (const auto& word : compiler_command()) build += word + ' ';
