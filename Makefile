@@ -8,7 +8,7 @@
 # Settings: change these, here or on the command line (make OPT=-O0 test).
 
 ifeq ($(origin CXX),default)  # make has a CXX of its own, so ?= is not enough
-CXX     = g++
+CXX    := $(firstword $(notdir $(shell command -v g++ c++)) g++)
 endif
 OPT    ?= -O2
 BUILD  ?= build
@@ -67,20 +67,26 @@ $(error POLLER=kqueue needs libkqueue on Linux, and pkg-config knows none: \
   say where it lies with KQUEUE_CFLAGS=... and KQUEUE_LIBS=...)
 endif
 export KQUEUE_CFLAGS KQUEUE_LIBS
+BELOW  := $(KQUEUE_LIBS)
 KQUEUE := -DVIOLET_KQUEUE $(patsubst -I%,-isystem %,$(KQUEUE_CFLAGS))
 # Each program in tests/libkqueue shows a defect, and says what fails by it.
 NOT    := $(patsubst tests/libkqueue/%.c,~[libkqueue:%],$(wildcard \
           tests/libkqueue/*.c))
 endif
-CALLS  = $(if $(filter Darwin,$(shell uname)),,-fno-plt)
+# What it is built for need not be where it is built.
+APPLE := $(findstring darwin,$(subst macos,darwin,$(shell $(CXX) -dumpmachine)))
+CALLS  = $(if $(APPLE),,-fno-plt)
 # To shared libraries without a detour.
 BASE   = -std=c++20 -pthread $(SAN_) $(KQUEUE) $(CPPFLAGS) $(CXXFLAGS)
 SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
 FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
-# Code and constants share their pages: small programs have few of them.
-LINK   = $(CXX) -pthread -Wl,--gc-sections,-z,noseparate-code $(SAN_) $(LTO) \
-         $(LDFLAGS)
+# Code and constants share their pages, where the linker knows how to: small
+# programs have few of them.
+LEAN   = $(if $(APPLE),-dead_strip,--gc-sections $(shell mkdir -p $B && \
+         echo 'int main() {}' | $(CXX) -Xlinker -z -Xlinker noseparate-code \
+         -x c++ - -o $B/probe 2> $B/probe.log && echo -z noseparate-code))
+LINK   = $(CXX) -pthread $(addprefix -Xlinker ,$(LEAN)) $(SAN_) $(LTO) $(LDFLAGS)
 # OPT='-O2 -flto': then it is the linker that compiles, and only the
 # compiler's own archiver knows what an object holds. g++ numbers the fields
 # of an inline coroutine's frame anew in each file, and warns of that (-Wodr).
@@ -155,7 +161,7 @@ help:  ## this list
 # Objects depend on the flags they were made with: $B/flags is written anew
 # when they change. A mere `make install` asks for no flags: it takes what is
 # there as it is, so that root, who has another environment, compiles nothing.
-STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(KQUEUE_LIBS) $(CATCH))
+STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(BELOW) $(CATCH))
 MADE  := $(file < $B/flags)
 ASKED := $(filter CXX=% OPT=% SAN=% WERROR=% CATCH=% CPPFLAGS=% CXXFLAGS=% \
          LDFLAGS=% POLLER=% \
@@ -195,7 +201,7 @@ $(APPS): $B/%: $B/obj/apps/%.o $B/libviolet.a
 $(BENCH): $B/bench/%: $B/bench/obj/tests/bench/%.o $B/bench/libviolet.a
 $(APPS) $(BENCH):
 	$(NEWER)@echo "  link    $@"
-	$Q$(LINK) $^ $(KQUEUE_LIBS) -o $@
+	$Q$(LINK) $^ $(BELOW) -o $@
 
 # What users include, with -I build/include: `#include <violet.hpp>`, and in
 # their tests `#include <violet/testing.hpp>`.
@@ -290,7 +296,7 @@ Name: violet
 Description: event-loop runtime for C++20
 Version: $(VERSION)
 Cflags: -I$${includedir} -pthread
-Libs: -L$${libdir} -lviolet -pthread
+Libs: -L$${libdir} -lviolet -pthread$(BELOW:%= %)
 endef
 
 define config_cmake
@@ -305,7 +311,7 @@ if(NOT TARGET violet::violet)
     IMPORTED_LOCATION "$(call below,$(LIBDIR),$${violet_prefix})/libviolet.a"
     INTERFACE_INCLUDE_DIRECTORIES "$(call below,$(INCLUDEDIR),$${violet_prefix})"
     INTERFACE_COMPILE_FEATURES cxx_std_20
-    INTERFACE_LINK_LIBRARIES Threads::Threads)
+    INTERFACE_LINK_LIBRARIES "Threads::Threads$(subst $(SPACE),,$(BELOW:%=;%))")
 endif()
 unset(violet_prefix)
 endef
@@ -338,7 +344,7 @@ TFLAGS = $(FLAGS) -MMD -MP @$T/catch.cc -iquote tests -I$B/include
 
 $T/all: $(TEST) $B/libviolet.a
 	@echo "  link    $@"
-	$Q$(LINK) $^ $$(cat $T/catch.ld) $(KQUEUE_LIBS) -o $@
+	$Q$(LINK) $^ $$(cat $T/catch.ld) $(BELOW) -o $@
 
 $B/obj/tests/%.o: tests/%.cpp $T/catch.hpp.gch $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $<"

@@ -396,23 +396,40 @@ class Program {
 
 // ----------------------------------------------------------------- compilers
 
-/// How this build was made: the compiler, and what its sanitizers need.
-inline std::vector<std::string> compiler_command() {
+/// What this build was made with, word by word.
+inline std::vector<std::string> compiler() {
   std::istringstream flags(contents(build_path("flags")));
-  std::vector<std::string> command{"g++"};
-  flags >> command[0];
+  std::string used = "g++";
+  flags >> used;
+  const char* given = std::getenv("CXX");  // it may have words of its own
+  std::istringstream words(given != nullptr && *given != '\0' ? given : used);
+  std::vector<std::string> command;
+  for (std::string word; words >> word;) command.push_back(word);
+  return command;
+}
+
+/// The same as users write it.
+inline std::string compiler_name() {
+  std::string name;
+  for (const std::string& word : compiler())
+    name += (name.empty() ? "" : " ") + word;
+  return name;
+}
+
+/// The compiler, with the sanitizers of this build.
+inline std::vector<std::string> compiler_command() {
+  std::vector<std::string> command = compiler();
+  std::istringstream flags(contents(build_path("flags")));
   for (std::string word; flags >> word;) {
     if (word.rfind("-fsanitize=", 0) == 0) command.push_back(word);
-  }
-  if (const char* given = std::getenv("CXX")) {
-    if (*given != '\0') command[0] = given;
   }
   return command;
 }
 
 /// What a program is linked with: the library, and what that stands on.
-inline std::vector<std::string> libraries() {
-  std::vector<std::string> all{build_path("libviolet.a")};
+inline std::vector<std::string> libraries(
+    const std::string& library = build_path("libviolet.a")) {
+  std::vector<std::string> all{library};
   const char* below = std::getenv("KQUEUE_LIBS");  // see POLLER in the Makefile
   std::istringstream words(below == nullptr ? "" : below);
   for (std::string word; words >> word;) all.push_back(word);
@@ -430,7 +447,7 @@ struct Compiler {
 inline std::vector<Compiler> compilers() {
   std::vector<Compiler> all;
   for (const auto& name :
-       {compiler_command()[0], std::string("g++"), std::string("clang++-19")}) {
+       {compiler_name(), std::string("g++"), std::string("clang++-19")}) {
     const auto is_known = [&name](const Compiler& c) { return c.name == name; };
     if (std::any_of(all.begin(), all.end(), is_known)) continue;
     Program asked({name, "--version"});

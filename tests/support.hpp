@@ -94,12 +94,20 @@ class Noted {
   std::string name_;
 };
 
+/// What the system calls an error number; each C library has its own words.
+inline std::string text_of_error(int error) {
+  return std::system_category().message(error);
+}
+
 // --------------------------------------------------------------- descriptors
 
 #if defined(__linux__) && defined(VIOLET_KQUEUE)
 /// libkqueue opens and closes its own behind our back, see libkqueue/close.c:
 /// sockets once, for as long as there is a kqueue, and the rest for each.
-inline const int a_kqueue = ::kqueue();
+inline void keep_libkqueue_up() {
+  static pid_t process = 0;  // a fork has none of its parent's
+  if (std::exchange(process, ::getpid()) != ::getpid()) ::kqueue();
+}
 
 inline bool is_of_libkqueue(int fd) {
   const std::string link = "/proc/self/fd/" + std::to_string(fd);
@@ -109,6 +117,7 @@ inline bool is_of_libkqueue(int fd) {
          std::string_view(name).starts_with("pipe:");
 }
 #else
+inline void keep_libkqueue_up() {}
 inline bool is_of_libkqueue(int) {
   return false;
 }
@@ -117,6 +126,7 @@ inline bool is_of_libkqueue(int) {
 /// How many descriptors this process has open. One call of poll(2) for all:
 /// tests that kill everywhere ask thousands of times.
 inline int open_descriptors() {
+  keep_libkqueue_up();
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
   std::vector<pollfd> all(std::min<std::size_t>(limit.rlim_cur, 4096));

@@ -1196,8 +1196,8 @@ TEST_CASE("testing: a plain program without a framework can use it",
                            "using namespace violet;\n"
                            "Task<int> body() { co_return 1; }\n"
                            "int main() { return testing::play(body) - 1; }\n";
-  auto command = compile_command({compiler_command()[0]}, {"-O0"});
-  command.insert(command.end(), {"-fsyntax-only", source});
+  auto command = compile_command(programs::compiler(), {"-O0"});
+  command.insert(command.end(), {"-c", source, "-o", folder.file("plain.o")});
   Program program(command);
   const End end = program.wait();
   CAPTURE(program.err());
