@@ -119,18 +119,14 @@ void SimWire::latency(Duration one_way) noexcept {
 
 void SimWire::jitter(Duration most, std::uint64_t seed) noexcept {
   jitter_ = std::clamp(most, Duration::zero(), kLongest);
-  random_ = seed;
+  random_ = Random(seed);
 }
 
-// The numbers are those of SplitMix64, which are the same everywhere.
 Duration SimWire::travel_time() noexcept {
   if (jitter_ == Duration::zero()) return latency_;
-  std::uint64_t bits = random_ += 0x9e3779b97f4a7c15;
-  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9;
-  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111eb;
-  bits ^= bits >> 31;
   const auto most = static_cast<std::uint64_t>(jitter_.count());
-  return latency_ + Duration(static_cast<Duration::rep>(bits % (most + 1)));
+  const std::uint64_t drawn = random_.below(most + 1);
+  return latency_ + Duration(static_cast<Duration::rep>(drawn));
 }
 
 namespace {

@@ -22,6 +22,7 @@
 
 #include "list.hpp"
 #include "poller.hpp"
+#include "random.hpp"
 
 namespace violet::internal {
 
@@ -141,7 +142,7 @@ class SimWire {
   Poller& clock_;
   Duration latency_{};
   Duration jitter_{};
-  std::uint64_t random_ = 1;
+  Random random_{1};
 
   // A heap, and those that a cut holds back, in the order of sending. Of each
   // path either all are held or none.

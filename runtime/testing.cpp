@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "random.hpp"
 #include "slots.hpp"
 #include "sys.hpp"
 
@@ -107,24 +108,7 @@ struct Verdict {
 namespace {
 
 using internal::Verdict;
-
-/// The generator of Vigna's "splitmix64": the same numbers everywhere.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) noexcept : state_(seed) {}
-
-  std::uint64_t next() noexcept { return mixed(state_ += 0x9e3779b97f4a7c15); }
-  std::uint64_t below(std::uint64_t end) noexcept { return next() % end; }
-
-  static std::uint64_t mixed(std::uint64_t bits) noexcept {
-    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9;
-    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111eb;
-    return bits ^ (bits >> 31);
-  }
-
- private:
-  std::uint64_t state_;
-};
+using violet::internal::Random;
 
 using Candidates = std::span<JobBlock* const>;
 
