@@ -5,32 +5,15 @@
 // SPDX-License-Identifier: MIT
 #include "../../runtime/channel.hpp"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
 #include "../../runtime/events.hpp"
+#include "bench.hpp"
 
 using namespace violet;
 
 namespace {
-
-double now_ns() {
-  return static_cast<double>(
-      std::chrono::steady_clock::now().time_since_epoch().count());
-}
-
-template <class F>
-void bench(const char* name, long count, F f) {
-  double best = 1e18;
-  for (int round = 0; round < 7; ++round) {
-    const double start = now_ns();
-    f(count);
-    const double each = (now_ns() - start) / static_cast<double>(count);
-    if (each < best) best = each;
-  }
-  std::printf("%-58s %8.2f ns\n", name, best);
-}
 
 Task<> producer(Channel<long>& channel, long count) {
   for (long i = 0; i < count; ++i) co_await channel.send(i);

@@ -3,8 +3,6 @@
 // ns per operation, best of seven. Compare with bare C++20 coroutines in the
 // same run: single figures drift with the machine.
 // SPDX-License-Identifier: MIT
-#include <chrono>
-#include <cstdio>
 #include <memory>
 #include <random>
 #include <vector>
@@ -14,27 +12,11 @@
 #include "../../runtime/generator.hpp"
 #include "../../runtime/sync.hpp"
 #include "../../runtime/within.hpp"
+#include "bench.hpp"
 
 using namespace violet;
 
 namespace {
-
-double now_ns() {
-  return static_cast<double>(
-      std::chrono::steady_clock::now().time_since_epoch().count());
-}
-
-template <class F>
-void bench(const char* name, long count, F f) {
-  double best = 1e18;
-  for (int round = 0; round < 7; ++round) {
-    const double start = now_ns();
-    f(count);
-    const double each = (now_ns() - start) / static_cast<double>(count);
-    if (each < best) best = each;
-  }
-  std::printf("%-58s %8.2f ns\n", name, best);
-}
 
 [[gnu::noinline]] Task<int> child(int x) {
   co_return x + 1;
