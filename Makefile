@@ -62,7 +62,8 @@ endif
 ifeq ($(strip $(POLLER))-$(shell uname),kqueue-Linux)
 KQUEUE_CFLAGS ?= $(shell pkg-config --cflags libkqueue)
 KQUEUE_LIBS   ?= $(shell pkg-config --libs libkqueue)
-ifeq ($(strip $(KQUEUE_CFLAGS)$(KQUEUE_LIBS)),)
+BUILDS := $(filter-out clean help house tour,$(or $(MAKECMDGOALS),all))
+ifeq ($(strip $(KQUEUE_CFLAGS)$(KQUEUE_LIBS))$(if $(BUILDS),,none),)
 $(error POLLER=kqueue needs libkqueue on Linux, and pkg-config knows none: \
   say where it lies with KQUEUE_CFLAGS=... and KQUEUE_LIBS=...)
 endif
@@ -155,7 +156,8 @@ clean:  ## remove the build directory
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
-	@echo "Settings: CXX OPT SAN WERROR BUILD CATCH TESTS FILES ARGS V (see Makefile)"
+	@echo "Settings: CXX OPT SAN WERROR BUILD POLLER CATCH TESTS FILES ARGS V"
+	@echo "(see Makefile); with POLLER=kqueue: KQUEUE_CFLAGS KQUEUE_LIBS"
 	@echo "to install: PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR"
 
 # Objects depend on the flags they were made with: $B/flags is written anew
@@ -265,7 +267,9 @@ CHECKED = $(foreach d,PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR,$(if $(or \
   $(filter-out 1,$(words $($d))),$(filter-out /%,$($d)),$(call odd,$($d))), \
   $(error $d is '$($d)': it must be an absolute path without spaces and special \
   characters, such as /opt/violet)))$(if $(findstring ',$(DESTDIR)),$(error \
-  DESTDIR is "$(DESTDIR)": it must not have a ' in it))
+  DESTDIR is "$(DESTDIR)": it must not have a ' in it))$(if \
+  $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE),,$(MADE))),$(error $B was made \
+  with POLLER=kqueue: say so here, too))
 odd = $(strip $(foreach c,' " % ; | $$ \ $(HASH) `,$(findstring $c,$1)))
 HASH := \#
 SPACE := $() $()
@@ -303,8 +307,9 @@ define config_cmake
 # violet-config.cmake - find_package(violet) gives the target violet::violet.
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
+get_filename_component(violet_prefix "$${CMAKE_CURRENT_LIST_DIR}" REALPATH)
 get_filename_component(violet_prefix
-  "$(call back,$(CMAKEDIR),$${CMAKE_CURRENT_LIST_DIR})" REALPATH)
+  "$(call back,$(CMAKEDIR),$${violet_prefix})" ABSOLUTE)
 if(NOT TARGET violet::violet)
   add_library(violet::violet STATIC IMPORTED)
   set_target_properties(violet::violet PROPERTIES

@@ -28,6 +28,9 @@ enum ReadyBits : std::uint8_t {
   /// The stream has ended, failed, or holds an urgent byte: from now on only
   /// EAGAIN tells that it is drained. Never taken back.
   kEnded = 4,
+  /// It is not watched any more, since the system refused it late: whoever
+  /// waits must ask for it anew, and is told why.
+  kRefused = 16,
 };
 
 /// Names a registration: which slot, and which of its lives. A late event of

@@ -43,6 +43,7 @@ using Count = int;
 #endif
 
 constexpr Count kEventsPerWait = 256;
+constexpr Count kMostChanges = kEventsPerWait + 16;  // some room for repairs
 constexpr Duration kLongestWait =
     std::chrono::hours(24);  // some kernels' limit
 
@@ -50,7 +51,8 @@ constexpr Duration kLongestWait =
 int refusal(int fd, bool& is_device) noexcept {
   struct stat status;
   if (::fstat(fd, &status) != 0) return errno;
-  is_device = S_ISCHR(status.st_mode);
+  // What has no type, such as eventfd(2)'s, is as uncertain as a device.
+  is_device = S_ISCHR(status.st_mode) || (status.st_mode & S_IFMT) == 0;
   const bool waits =
       is_device || S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode);
   return waits ? 0 : EPERM;
@@ -104,8 +106,11 @@ class KqueuePoller final : public Poller {
   int change(int fd, Token token, std::uint8_t bits) noexcept override {
     if (fd < 0) return EBADF;
     if (!is_watched(fd)) return ENOENT;
+    const Watch before = watch_of(fd);
     unwatch(fd);
-    return watch(fd, token, bits, false);
+    const int error = watch(fd, token, bits, false);
+    if (error != 0) try_again(fd, before);
+    return error;
   }
 
   void remove(int fd) noexcept override {
@@ -140,7 +145,11 @@ class KqueuePoller final : public Poller {
   // From now on somebody else waits, so that nothing may be kept back.
   int fd() noexcept override {
     at_once_ = true;
-    while (changes_count_ > 0) submit(changes_[--changes_count_]);
+    const auto end = std::remove_if(
+        changes_, changes_ + changes_count_,
+        [this](const Change& change) { return submit(change) == 0; });
+    changes_count_ = static_cast<Count>(end - changes_);
+    if (changes_count_ > 0) wake();  // what is refused, the next wait tells
     return queue_.get();
   }
 
@@ -180,6 +189,18 @@ class KqueuePoller final : public Poller {
     return told ? error : EPERM;
   }
 
+  /// What was watched before a change failed: the next wait watches it, or
+  /// tells who waits for it that it does not.
+  void try_again(int fd, const Watch& before) noexcept {
+    watch_of(fd) = before;
+    for (const int filter : {EVFILT_WRITE, EVFILT_READ}) {
+      const unsigned bit = filter == EVFILT_READ ? kReadable : kWritable;
+      if ((before.bits & bit) == 0 || changes_count_ == kMostChanges) continue;
+      changes_[changes_count_++] = change_of(fd, filter, EV_ADD | EV_CLEAR);
+    }
+    wake();
+  }
+
   void unwatch(int fd) noexcept {
     drop_changes(fd);
     submit(change_of(fd, EVFILT_READ, EV_DELETE));
@@ -189,7 +210,7 @@ class KqueuePoller final : public Poller {
 
   int ask(int fd, int filter, bool now) noexcept {
     const Change change = change_of(fd, filter, EV_ADD | EV_CLEAR);
-    if (now || at_once_ || changes_count_ == kEventsPerWait) {
+    if (now || at_once_ || changes_count_ >= kEventsPerWait) {
       return submit(change);
     }
     changes_[changes_count_++] = change;
@@ -234,13 +255,19 @@ class KqueuePoller final : public Poller {
     if (fd == wake_out_.get()) {
       swallow_wake();
     } else if (is_watched(fd)) {
-      const Watch& watch = watch_of(fd);
-      // A change was refused: whoever waits tries, and learns why.
-      const bool failed = (event.flags & EV_ERROR) != 0;
-      const unsigned bits = failed ? watch.bits | kEnded : readiness(event);
+      Watch& watch = watch_of(fd);
+      unsigned bits = readiness(event);
+      if ((event.flags & EV_ERROR) != 0) bits = refused(watch);
       *end++ = {watch.token, static_cast<std::uint8_t>(bits)};
     }
     return end;
+  }
+
+  /// A change was refused, too late to say so: whoever waits asks again, and
+  /// is answered at once from now on.
+  unsigned refused(Watch& watch) noexcept {
+    at_once_ = true;
+    return std::exchange(watch.bits, std::uint8_t{0}) | kRefused;
   }
 
   void swallow_wake() noexcept {
@@ -257,7 +284,7 @@ class KqueuePoller final : public Poller {
 
   std::vector<Watch> watches_;  // by number
   Count changes_count_ = 0;
-  Change changes_[kEventsPerWait];  // to be handed over
+  Change changes_[kMostChanges];  // to be handed over
 
   // What the last wait returned; valid until the next one.
   Change events_[kEventsPerWait];

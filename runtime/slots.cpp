@@ -77,7 +77,7 @@ Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
 
 void Slots::close(Slot& slot) noexcept {
   if (slot.fd < 0) return;
-  if (slot.watched != 0) tell_closing(slot.fd);
+  tell_closing(slot.fd);
   if ((slot.traits & kAdopted) != 0) unwatch(slot);
   const int number = std::exchange(slot.fd, -1);
   ++slot.generation;
@@ -160,7 +160,9 @@ int Slots::watch(Slot& slot, Direction direction) noexcept {
 
 void Slots::unwatch(Slot& slot) noexcept {
   if (slot.watched == 0) return;
-  homes_[slot.home]->remove(slot.fd);
+  for (Poller* poller : homes_) {  // each may have watched it in its turn
+    if (poller != nullptr) poller->remove(slot.fd);
+  }
   slot.watched = 0;
 }
 

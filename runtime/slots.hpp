@@ -152,6 +152,8 @@ class Slots {
     Slot& slot = at(news.token.index);
     if (slot.generation != news.token.generation) return;
     slot.ready |= news.bits;
+    if ((news.bits & kRefused) != 0) [[unlikely]]
+      slot.watched = 0;
     if (slot.reader != nullptr && (news.bits & kReadable) != 0) {
       wake(*slot.reader->job());
     }

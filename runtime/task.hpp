@@ -151,9 +151,11 @@ struct TaskPromise : Frame {
 
   template <class Other>
   std::suspend_never await_transform(Other&&, Line = {}) noexcept {
-    static_assert(is_never<Other>,
-                  "violet: only a Task or an event can be awaited here; for a "
-                  "plain function write f(x) without co_await");
+    static_assert(
+        is_never<Other>,
+        "violet: only a Task or an event can be awaited here, such as "
+        "f(x), sleep(1s) or join(job); a plain function is called "
+        "without co_await");
     return {};
   }
 };

@@ -1031,3 +1031,85 @@ TEST_CASE("slots: each thread has its own", "[slots][threads]") {
 TEST_CASE("slots: no test of this file leaves a waiter", "[slots]") {
   CHECK(Slots::here().waiting() == 0);
 }
+
+TEST_CASE("slots: a wait that the system refuses late is told so", "[slots]") {
+  CountedLoop counted;
+  Pair pair = make_socketpair();
+  const auto body = [&]() -> Task<> {
+    const Descriptor reader = adopt(std::move(pair[0]));
+    const auto job = spawn([&] { return read_until_end(reader); });
+    co_await yield_now();
+    co_await yield_now();
+    REQUIRE(counted.poller.adds == 1);
+    counted.poller.refuse = ENOMEM;
+    counted.poller.news = {{counted.poller.last_token, kReadable | kRefused}};
+    co_await wait(job);
+    CHECK(counted.poller.adds == 2);
+    CHECK_THROWS_AS(std::rethrow_exception(job.error()), std::bad_alloc);
+  };
+  counted.loop.run(body());
+}
+
+TEST_CASE("slots: two loops may watch one descriptor, whichever ends first",
+          "[slots]") {
+  const auto wait_for_news = [](Loop& loop, int fd, Direction direction) {
+    auto job = loop.spawn(
+        [](int number, bool reads) -> Task<> {
+          if (reads) {
+            co_await readable(number);
+          } else {
+            co_await writable(number);
+          }
+        },
+        fd, direction == Direction::kRead);
+    for (int i = 0; i < 3; ++i) loop.run_once();
+    return job;
+  };
+  const auto ends = [](Loop& loop, const Job<>& job) {
+    for (int i = 0; i < 50 && !job.ended(); ++i) loop.run_once(10ms);
+    return job.ended() && !job.error();
+  };
+  Loop first;
+  Pair pair = make_socketpair();
+  const int fd = pair[0].get();
+  support::fill(fd);
+  {
+    Loop second;
+    const Job<> reads = wait_for_news(first, fd, Direction::kRead);
+    const Job<> writes = wait_for_news(second, fd, Direction::kWrite);
+    put(pair[1].get(), "x");
+    while (!get(pair[1].get()).empty()) continue;
+    CHECK(ends(first, reads));
+    CHECK(ends(second, writes));
+  }
+  CHECK(get(fd) == "x");
+  const Job<> again = wait_for_news(first, fd, Direction::kRead);
+  CHECK_FALSE(again.ended());
+  put(pair[1].get(), "y");
+  CHECK(ends(first, again));
+}
+
+TEST_CASE("slots: a close is heard by the loop that watched it before another",
+          "[slots]") {
+  Loop first;
+  Pair pair = make_socketpair();
+  const int number = pair[0].get();
+  Descriptor descriptor = adopt(std::move(pair[0]));
+  const auto look = [&](Loop& loop) {
+    loop.run([](const Descriptor& d) -> Task<> {
+      char buffer[1];
+      const auto got = co_await within(1ms, read(d, buffer));
+      CHECK_FALSE(got);
+    }(descriptor));
+  };
+  look(first);
+  {
+    Loop second;
+    look(second);
+  }
+  descriptor.close();
+  Pair next = make_socketpair();
+  REQUIRE(next[0].get() == number);
+  put(next[1].get(), "x");
+  first.run([](int fd) -> Task<> { co_await readable(fd); }(number));
+}
