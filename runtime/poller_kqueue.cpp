@@ -58,7 +58,9 @@ int refusal(int fd, bool& is_device) noexcept {
   return waits ? 0 : EPERM;
 }
 
-Change change_of(int fd, int filter, int flags) noexcept {
+// Filters are signed here and unsigned on NetBSD.
+template <class Filter>
+Change change_of(int fd, Filter filter, int flags) noexcept {
   Change change{};
   change.ident = static_cast<decltype(change.ident)>(fd);
   change.filter = static_cast<decltype(change.filter)>(filter);
@@ -193,7 +195,7 @@ class KqueuePoller final : public Poller {
   /// tells who waits for it that it does not.
   void try_again(int fd, const Watch& before) noexcept {
     watch_of(fd) = before;
-    for (const int filter : {EVFILT_WRITE, EVFILT_READ}) {
+    for (const auto filter : {EVFILT_WRITE, EVFILT_READ}) {
       const unsigned bit = filter == EVFILT_READ ? kReadable : kWritable;
       if ((before.bits & bit) == 0 || changes_count_ == kMostChanges) continue;
       changes_[changes_count_++] = change_of(fd, filter, EV_ADD | EV_CLEAR);
@@ -208,7 +210,8 @@ class KqueuePoller final : public Poller {
     watch_of(fd).bits = 0;
   }
 
-  int ask(int fd, int filter, bool now) noexcept {
+  template <class Filter>
+  int ask(int fd, Filter filter, bool now) noexcept {
     const Change change = change_of(fd, filter, EV_ADD | EV_CLEAR);
     if (now || at_once_ || changes_count_ >= kEventsPerWait) {
       return submit(change);
