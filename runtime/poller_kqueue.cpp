@@ -58,7 +58,7 @@ int refusal(int fd, bool& is_device) noexcept {
   return waits ? 0 : EPERM;
 }
 
-// Filters are signed here and unsigned on NetBSD.
+// Filters are unsigned on NetBSD.
 template <class Filter>
 Change change_of(int fd, Filter filter, int flags) noexcept {
   Change change{};
