@@ -79,6 +79,12 @@ std::uint8_t readiness(const Change& event) noexcept {
   return static_cast<std::uint8_t>(bits);
 }
 
+/// What announces a filter's edges from now on.
+template <class Filter>
+Change edges_of(int fd, Filter filter) noexcept {
+  return change_of(fd, filter, EV_ADD | EV_CLEAR);
+}
+
 class KqueuePoller final : public Poller {
  public:
   KqueuePoller() : queue_(::kqueue()) {
@@ -198,7 +204,7 @@ class KqueuePoller final : public Poller {
     for (const auto filter : {EVFILT_WRITE, EVFILT_READ}) {
       const unsigned bit = filter == EVFILT_READ ? kReadable : kWritable;
       if ((before.bits & bit) == 0 || changes_count_ == kMostChanges) continue;
-      changes_[changes_count_++] = change_of(fd, filter, EV_ADD | EV_CLEAR);
+      changes_[changes_count_++] = edges_of(fd, filter);
     }
     wake();
   }
@@ -212,7 +218,7 @@ class KqueuePoller final : public Poller {
 
   template <class Filter>
   int ask(int fd, Filter filter, bool now) noexcept {
-    const Change change = change_of(fd, filter, EV_ADD | EV_CLEAR);
+    const Change change = edges_of(fd, filter);
     if (now || at_once_ || changes_count_ >= kEventsPerWait) {
       return submit(change);
     }

@@ -32,6 +32,14 @@ Slots& make_slots() {
 
 }  // namespace
 
+// Every loop of this thread may have watched a descriptor in its turn.
+template <class Visit>
+void Slots::each_poller(Visit visit) noexcept {
+  for (Poller* poller : homes_) {
+    if (poller != nullptr) visit(*poller);
+  }
+}
+
 Slots& Slots::here() {
   return slots_here != nullptr ? *slots_here : make_slots();
 }
@@ -77,7 +85,7 @@ Slot& Slots::open(Fd fd, std::uint8_t traits, std::uint8_t ready) {
 
 void Slots::close(Slot& slot) noexcept {
   if (slot.fd < 0) return;
-  tell_closing(slot.fd);
+  each_poller([&](Poller& poller) { poller.closing(slot.fd); });
   if ((slot.traits & kAdopted) != 0) unwatch(slot);
   const int number = std::exchange(slot.fd, -1);
   ++slot.generation;
@@ -160,17 +168,14 @@ int Slots::watch(Slot& slot, Direction direction) noexcept {
 
 void Slots::unwatch(Slot& slot) noexcept {
   if (slot.watched == 0) return;
-  for (Poller* poller : homes_) {  // each may have watched it in its turn
-    if (poller != nullptr) poller->remove(slot.fd);
-  }
+  each_poller([&](Poller& poller) { poller.remove(slot.fd); });
   slot.watched = 0;
 }
 
-// Every loop of this thread may have watched it.
-void Slots::tell_closing(int fd) noexcept {
-  for (Poller* poller : homes_) {
-    if (poller != nullptr) poller->closing(fd);
-  }
+/// The system has refused late what it was asked for.
+void Slots::forget(Slot& slot) noexcept {
+  slot.watched = 0;
+  slot.ready &= static_cast<std::uint8_t>(~kRefused);
 }
 
 template <class Visit>

@@ -153,7 +153,7 @@ class Slots {
     if (slot.generation != news.token.generation) return;
     slot.ready |= news.bits;
     if ((news.bits & kRefused) != 0) [[unlikely]]
-      slot.watched = 0;
+      forget(slot);
     if (slot.reader != nullptr && (news.bits & kReadable) != 0) {
       wake(*slot.reader->job());
     }
@@ -194,11 +194,13 @@ class Slots {
 
   template <class Visit>
   void each_slot(Visit visit) noexcept;
+  template <class Visit>
+  void each_poller(Visit visit) noexcept;
   void add_chunk();
   Slot& take();
   void put_back(Slot& slot) noexcept;
   void unwatch(Slot& slot) noexcept;
-  void tell_closing(int fd) noexcept;
+  static void forget(Slot& slot) noexcept;
   bool is_borrowed(int fd) const noexcept;
 
   // Chunks never move or shrink. A free slot names the next free one in its
