@@ -444,7 +444,8 @@ TEST_CASE("install: the headers warn of nothing in anybody's code",
 }
 
 // Some 20 s, so not in each run: make test TESTS='[headers]'.
-TEST_CASE("install: each header can be included alone", "[.][install][headers]") {
+TEST_CASE("install: each header can be included alone",
+          "[.][install][headers]") {
   const Folder folder;
   make_well("install", {"PREFIX=" + folder / "prefix"});
   for (const auto& [name, mode] : files_in(folder / "prefix/include")) {
