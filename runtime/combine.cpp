@@ -18,7 +18,7 @@ Finishers::~Finishers() {
 
 /// A failure that nobody can be told any more.
 void Finishers::complain_of(const std::exception_ptr& error) noexcept {
-  complain_with([&] {
+  violet::complain_of(error, [&] {
     return concat({"one of several tasks failed too: ", text_of(error)});
   });
 }

@@ -53,6 +53,13 @@ class Killed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Nobody reads a program's output any more. That ends it, but it is no failure
+/// to speak of.
+class OutputClosed : public std::exception {
+ public:
+  const char* what() const noexcept override { return "stdout is closed"; }
+};
+
 /// A text or a number, as a part of a longer text.
 class Part {
  public:
@@ -209,6 +216,13 @@ void complain_with(Text text) noexcept {
   if (!has_memory_for([&] { complain(text()); })) {
     complain("something failed, and no memory is left to say what");
   }
+}
+
+/// The same about an error that nobody else will hear of, unless it is none
+/// to speak of.
+template <class Text>
+void complain_of(const std::exception_ptr& error, Text text) noexcept {
+  if (exception_as<OutputClosed>(error) == nullptr) complain_with(text);
 }
 
 }  // namespace violet

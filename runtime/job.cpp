@@ -146,7 +146,7 @@ void JobBlock::lost_joiner() noexcept {
 }
 
 void JobBlock::complain_of_failure() const noexcept {
-  complain_with([&] {
+  complain_of(ending()->error, [&] {
     return concat({"job #", id(), " failed, nobody asked, ", ending()->text()});
   });
 }

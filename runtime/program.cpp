@@ -16,12 +16,6 @@ namespace {
 
 std::atomic<bool> program_runs = false;
 
-/// Nobody reads our output any more: not a failure.
-class OutputClosed : public std::exception {
- public:
-  const char* what() const noexcept override { return "stdout is closed"; }
-};
-
 /// A descriptor of ours must never become 0, 1 or 2: what is meant for the
 /// terminal would go into it.
 void fill_standard_descriptors() noexcept {

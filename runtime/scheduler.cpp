@@ -719,8 +719,9 @@ void OwnGroup::note(const char* whose, std::exception_ptr error) noexcept {
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {
-    complain_with(
-        [&] { return concat({whose, " failed too: ", text_of(error)}); });
+    complain_of(error, [&] {
+      return concat({whose, " failed too: ", text_of(error)});
+    });
   }
 }
 
@@ -728,7 +729,7 @@ void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {
-    complain_with([&] {
+    complain_of(error, [&] {
       return concat({"job #", job.id(), " at ", text_of(job.ending()->where),
                      " failed too: ", text_of(error)});
     });

@@ -455,6 +455,26 @@ TEST_CASE("program: an unread stdout ends a program quietly", "[program]") {
   CHECK(outcome.err == name() + "write stdout: No space left on device\n");
 }
 
+TEST_CASE("program: several jobs that find stdout unread say nothing",
+          "[program]") {
+  const auto body = [] {
+    const auto say = []() -> Task<> {
+      co_await yield_now();
+      print_line("is anybody there?");
+    };
+    const auto root = [say]() -> Task<> {
+      for (int i = 0; i < 3; ++i) spawn(say);
+      co_await all(say(), say());
+    };
+    return run_program(root());
+  };
+  Setup setup;
+  setup.out = Setup::kBrokenPipe;
+  const Outcome outcome = outcome_of(body, setup);
+  CHECK(outcome.end.code == 0);
+  CHECK(outcome.err == "");
+}
+
 TEST_CASE("program: outside a program an unread stdout is an error",
           "[program]") {
   Setup setup;
