@@ -186,13 +186,14 @@ class Args {
     }
     const char* best = nullptr;
     std::size_t least = 4;  // further away it is no slip of the finger
-    for (const Option& option : options_) {
-      const std::size_t distance = edits(flag, option.flag);
-      if (distance < least) {
-        least = distance;
-        best = option.flag;
-      }
-    }
+    const auto consider = [&](const char* known) {
+      const std::size_t distance = edits(flag, known);
+      if (distance >= least) return;
+      least = distance;
+      best = known;
+    };
+    for (const Option& option : options_) consider(option.flag);
+    consider("--help");
     if (best == nullptr) refuse({"unknown option '", flag, "'"});
     refuse({"unknown option '", flag, "' (did you mean '", best, "'?)"});
   }
