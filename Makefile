@@ -102,7 +102,9 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
          sed -n 's/^\([a-z][^ ]*\).*/\1/p' $1/ORDER)))
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
-APPS  := $(patsubst apps/%.cpp,$B/%,$(wildcard apps/*.cpp))
+APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
+         -fno-exceptions,$(CXXFLAGS)),apps/delegation.cpp),$(wildcard \
+         apps/*.cpp)))
 FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
 SINGLE:= $B/single/violet.hpp $B/single/violet/testing.hpp
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \

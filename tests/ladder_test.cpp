@@ -1,0 +1,425 @@
+// ladder_test.cpp - the programs that a learner climbs by, as their users see
+// them. The echo server has tests of its own.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <algorithm>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+Words command_of(const std::string& program, const Words& options) {
+  Words command{build_path(program)};
+  command.insert(command.end(), options.begin(), options.end());
+  return command;
+}
+
+/// A finished run.
+struct Run {
+  explicit Run(const std::string& name, const Words& options = {},
+               Setup setup = Setup()) {
+    Program program(command_of(name, options), setup);
+    end = program.wait();
+    out = program.out();
+    err = program.err();
+  }
+  End end;
+  std::string out;
+  std::string err;
+};
+
+/// A server on a port of its own, ready for clients.
+struct Server : Program {
+  explicit Server(const std::string& name, Words options = {},
+                  Setup setup = Setup())
+      : Program(command_of(name, with_port(std::move(options))), setup) {
+    first_line = line();
+    const auto colon = first_line.rfind(':');
+    port = static_cast<std::uint16_t>(
+        std::strtoul(first_line.c_str() + colon + 1, nullptr, 10));
+  }
+
+  static Words with_port(Words options) {
+    options.insert(options.begin(), {"--port", "0"});
+    return options;
+  }
+
+  std::string first_line;
+  std::uint16_t port = 0;
+};
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream rest(text);
+  for (std::string line; std::getline(rest, line);) lines.push_back(line);
+  return lines;
+}
+
+const Words kPrograms{"hello", "sleepy", "delegation",    "produce",
+                      "greet", "echo",   "echo_blocking", "echo_callbacks"};
+
+/// What a program needs to run in a test.
+Words usual_options(const std::string& name) {
+  const bool serves = name == "greet" || contains(name, "echo");
+  return serves ? Words{"--port", "0"} : Words{};
+}
+
+/// What a run shows of a jammed or vanished output.
+void check_failed_write(const std::string& name, const Run& run) {
+  CAPTURE(name, run.err);
+  CHECK(run.end.code == 1);
+  CHECK(run.err == name + ": write stdout: No space left on device\n");
+}
+
+}  // namespace
+
+// ------------------------------------------------------------- all of them
+
+TEST_CASE("ladder: an unknown option is refused in one line", "[ladder]") {
+  for (const std::string& name : kPrograms) {
+    const Run run(name, {"--hlep"});
+    CAPTURE(name);
+    CHECK(run.end.code == 2);
+    CHECK(run.out == "");
+    CHECK(run.err == name +
+                         ": unknown option '--hlep' (did you mean '--help'?); "
+                         "try --help\n");
+  }
+}
+
+TEST_CASE("ladder: a stdout that nobody reads ends a program quietly",
+          "[ladder]") {
+  Setup setup;
+  setup.out = Setup::kBrokenPipe;
+  for (const std::string& name : kPrograms) {
+    const Run run(name, usual_options(name), setup);
+    CAPTURE(name);
+    CHECK(run.end.code == 0);
+    CHECK(run.err == "");
+  }
+}
+
+TEST_CASE("ladder: of several jobs that find stdout closed none is told of",
+          "[ladder]") {
+  Words head{"/bin/sh", "-c", "exec 2>&1; \"$0\" --unit 1ms | head -n 1"};
+  head.push_back(build_path("sleepy"));
+  Program shell(head);
+  CHECK(shell.wait().code == 0);
+  CHECK(shell.out() == "spawns four jobs\n");
+}
+
+TEST_CASE("ladder: a stdout that cannot be written is a failure", "[ladder]") {
+  Setup setup;
+  setup.out = Setup::kFull;
+  for (const std::string& name : kPrograms) {
+    check_failed_write(name, Run(name, usual_options(name), setup));
+  }
+}
+
+TEST_CASE("ladder: Ctrl-C ends what is no server with 130", "[ladder]") {
+  Program sleepy(command_of("sleepy", {"--unit", "60m"}));
+  while (sleepy.line() != "sleeps for 5") {
+  }
+  CHECK(sleepy.stop(SIGINT).code == 130);
+  CHECK(sleepy.err() == "");
+
+  Program hello(command_of("hello", {}));
+  hello.line();
+  CHECK(hello.stop(SIGINT).code == 130);
+}
+
+TEST_CASE("ladder: Ctrl-C ends an endless producer cleanly", "[ladder]") {
+  Program produce(command_of(
+      "produce", {"--channel", "--items", "1000000000", "--producers", "3"}));
+  produce.line();
+  CHECK(produce.stop(SIGINT).code == 130);
+  CHECK(produce.err() == "");
+}
+
+// ------------------------------------------------------------------- hello
+
+TEST_CASE("hello: two jobs take turns on one thread", "[ladder]") {
+  const Run run("hello");
+  CHECK(run.end.code == 0);
+  const auto lines = lines_of(run.out);
+  REQUIRE(lines.size() == 4);
+  const auto open = lines[0].find(" (thread ");
+  REQUIRE(open != std::string::npos);
+  const std::string thread = lines[0].substr(open);
+  CHECK(lines[0] == "Hello World!" + thread);
+  CHECK(lines[1] == "Hello World!" + thread);
+  CHECK(lines[2] == "Hello Again!" + thread);
+  CHECK(lines[3] == "Hello Again!" + thread);
+}
+
+// ------------------------------------------------------------------ sleepy
+
+TEST_CASE("sleepy: jobs sleep at the same time and wake in order", "[ladder]") {
+  const Run run("sleepy", {"--unit=20ms"});
+  CHECK(run.end.code == 0);
+  CHECK(run.out ==
+        "spawns four jobs\nnone of them has begun\n"
+        "sleeps for 0\nsleeps for 1\nsleeps for 3\nsleeps for 5\n"
+        "has slept for 0\nhas slept for 1\nhas slept for 3\n"
+        "has slept for 5\n"
+        "together they slept for 9\n");
+}
+
+// -------------------------------------------------------------- delegation
+
+TEST_CASE("delegation: values, errors and a kill arrive as told", "[ladder]") {
+  const Run run("delegation");
+  CHECK(run.end.code == 0);
+  CHECK(run.err == "");
+  auto lines = lines_of(run.out);
+  REQUIRE(lines.size() == 9);
+  const std::string last = lines.back();
+  lines.pop_back();
+  CHECK(lines == std::vector<std::string>{
+                     "a value: 3 * 3 + 4 * 4 is 25",
+                     "an error, thrown two calls deeper:", "  parse tidies up",
+                     "  read_settings tidies up",
+                     "  caught: 'twelve' is no number",
+                     "a kill, two calls deep:", "  wait_for_ever tidies up",
+                     "  serve_nobody tidies up"});
+  CHECK(contains(last, "  joined: job #2 was killed by #1 at delegation.cpp:"));
+  CHECK(contains(last, ": no longer needed"));
+}
+
+// ----------------------------------------------------------------- produce
+
+TEST_CASE("produce: the generator and its caller alternate", "[ladder]") {
+  std::string expected;
+  for (const char* n : {"1", "2", "3", "4", "5"}) {
+    expected += std::string("[PRODUCER] Producing ") + n + "...\n" +
+                "[CONSUMER] Consuming " + n + "...\n" +
+                "[PRODUCER] Consumer return: 200 OK\n";
+  }
+  const Run run("produce");
+  CHECK(run.end.code == 0);
+  CHECK(run.out == expected);
+}
+
+TEST_CASE("produce: nothing is made for no items", "[ladder]") {
+  CHECK(Run("produce", {"--items", "0"}).out == "");
+  CHECK(Run("produce", {"--channel", "--items", "0"}).out ==
+        "0 items produced and consumed\n");
+}
+
+TEST_CASE(
+    "produce: each item passes the channel once, in order, whoever is "
+    "faster",
+    "[ladder]") {
+  for (const char* capacity : {"0", "1", "4", "1000"}) {
+    for (const char* consumers : {"1", "3", "50"}) {
+      CAPTURE(capacity, consumers);
+      const Run run("produce",
+                    {"--channel", "--items", "100", "--producers", "4",
+                     "--consumers", consumers, "--capacity", capacity});
+      CHECK(run.end.code == 0);
+      std::vector<int> made;
+      std::vector<int> used;
+      for (const std::string& line : lines_of(run.out)) {
+        const auto number = line.find("ing ");
+        if (number == line.npos) continue;
+        const int n = std::atoi(line.c_str() + number + 4);
+        if (contains(line, "] Producing ")) made.push_back(n);
+        if (contains(line, "] Consuming ")) used.push_back(n);
+      }
+      CHECK(made.size() == 100);
+      std::sort(made.begin(), made.end());
+      std::sort(used.begin(), used.end());
+      CHECK(made == used);
+      CHECK(std::unique(used.begin(), used.end()) == used.end());
+      CHECK(lines_of(run.out).back() == "100 items produced and consumed");
+    }
+  }
+}
+
+TEST_CASE("produce: a producer that is ahead says that it waits", "[ladder]") {
+  const Run narrow("produce", {"--channel", "--items", "9", "--capacity", "2"});
+  CHECK(contains(narrow.out, "[PRODUCER 1] waits for room for 3\n"));
+  const Run wide("produce", {"--channel", "--items", "9", "--capacity", "9"});
+  CHECK(!contains(wide.out, "waits for room"));
+}
+
+// ------------------------------------------------------------------- greet
+
+TEST_CASE("greet: a client is greeted by what it sent", "[ladder]") {
+  Server greet("greet", {"--delay", "1ms"});
+  CHECK(greet.first_line ==
+        "greet: listening on 127.0.0.1:" + std::to_string(greet.port));
+  {
+    const Client client(greet.port);
+    client.send("Ada");
+    CHECK(client.receive_rest() == "Hello, Ada");
+    greet.wait_for_error("greet: Received 'Ada' from 127.0.0.1:" +
+                         std::to_string(client.own_port()) + "\n");
+  }
+  CHECK(greet.stop(SIGINT).code == 0);
+  CHECK(contains(greet.err(), "greet: stopped: 1 served, 0 cut\n"));
+}
+
+TEST_CASE("greet: a hundred clients wait at the same time", "[ladder]") {
+  Server greet("greet", {"--delay", "60m", "--quiet"});
+  std::list<Client> clients;
+  for (int i = 0; i < 100; ++i) clients.emplace_back(greet.port).send("x");
+  std::string dump;
+  eventually("a hundred sleeping handlers", [&] {
+    dump = greet.dump();
+    return count_of(dump, "sleep, 3") + count_of(dump, "sleep, 59") >= 100;
+  });
+  greet.deliver(SIGTERM);
+  CHECK(greet.stop(SIGTERM).code == 128 + SIGTERM);
+}
+
+TEST_CASE("greet: a client cannot forge a line of the log", "[ladder]") {
+  Server greet("greet", {"--delay", "0"});
+  const Client client(greet.port);
+  client.send("x' from me\ngreet: \x1b[2J\\");
+  CHECK(client.receive_rest() == "Hello, x' from me\ngreet: \x1b[2J\\");
+  greet.wait_for_error(
+      "Received 'x\\' from me\\x0agreet: \\x1b[2J\\\\' from 127.0.0.1:");
+}
+
+TEST_CASE("greet: a client that says nothing gets nothing", "[ladder]") {
+  Server greet("greet");
+  const Client client(greet.port);
+  client.finish_sending();
+  CHECK(client.receive_rest() == "");
+  CHECK(greet.stop(SIGINT).code == 0);
+}
+
+TEST_CASE("greet: the side jobs speak on request, and end with the server",
+          "[ladder]") {
+  Server greet("greet", {"--verbose"});
+  greet.wait_for_error("greet: some other job goes on\n");
+  greet.wait_for_error("greet: another job goes on\n");
+  CHECK(greet.stop(SIGINT).code == 0);
+}
+
+TEST_CASE(
+    "greet: of a thousand clients half reset, and the others are "
+    "greeted",
+    "[ladder]") {
+  const ManyDescriptors many;
+  REQUIRE(many.at_least(1100));
+  Server greet("greet", {"--delay", "300ms"});
+  std::list<Client> stay;
+  for (int i = 0; i < 1000; ++i) {
+    if (i % 2 == 0) {
+      stay.emplace_back(greet.port).send("client " + std::to_string(i));
+    } else {
+      Client client(greet.port);
+      if (i % 4 == 1) client.send("x");
+      client.reset();
+    }
+  }
+  int i = 0;
+  for (const Client& client : stay) {
+    CHECK(client.receive_rest() == "Hello, client " + std::to_string(i));
+    i += 2;
+  }
+  CHECK(greet.stop(SIGINT).code == 0);
+  CHECK(contains(greet.err(), "greet: stopped: "));
+}
+
+TEST_CASE("greet: a port that is taken is told in one line", "[ladder]") {
+  const Server first("greet");
+  const Run second("greet", {"--port", std::to_string(first.port)});
+  CHECK(second.end.code == 1);
+  CHECK(second.err == "greet: bind 127.0.0.1:" + std::to_string(first.port) +
+                          ": Address already in use\n");
+}
+
+// ------------------------------------------------------- three echo servers
+
+TEST_CASE("echo_blocking: a second client waits for the first", "[ladder]") {
+  Server server("echo_blocking");
+  auto first = std::make_unique<Client>(server.port);
+  CHECK(first->exchange("one") == "one");
+  const Client second(server.port);  // in the backlog
+  second.send("two");
+  CHECK(first->exchange("still one") == "still one");
+  char byte;
+  CHECK(::recv(second.fd(), &byte, 1, MSG_DONTWAIT) == -1);
+  first.reset();
+  CHECK(second.receive(3) == "two");
+  CHECK(server.stop(SIGINT).signal == SIGINT);
+}
+
+TEST_CASE("echo_callbacks: a second client is served beside the first",
+          "[ladder]") {
+  Server server("echo_callbacks");
+  const Client first(server.port);
+  const Client second(server.port);
+  CHECK(second.exchange("two") == "two");
+  CHECK(first.exchange("one") == "one");
+  CHECK(server.stop(SIGINT).signal == SIGINT);
+}
+
+TEST_CASE("echo in three ways: much that is sent comes back, and then the end",
+          "[ladder]") {
+  const std::string sent = noise(3 << 20);
+  for (const char* name : {"echo_blocking", "echo_callbacks", "echo"}) {
+    CAPTURE(name);
+    const Server server(name);
+    const Client client(server.port);
+    std::thread sender([&] {
+      client.send(sent);
+      client.finish_sending();
+    });
+    const std::string got = client.receive_rest();
+    sender.join();
+    CHECK((got == sent));
+  }
+}
+
+TEST_CASE("echo in three ways: a client that resets harms nobody", "[ladder]") {
+  for (const char* name : {"echo_blocking", "echo_callbacks", "echo"}) {
+    CAPTURE(name);
+    const Server server(name);
+    for (int i = 0; i < 100; ++i) {
+      Client client(server.port);
+      if (i % 2 == 0) client.send("x");
+      client.reset();
+    }
+    CHECK(Client(server.port).exchange("after all") == "after all");
+  }
+}
+
+TEST_CASE("echo_callbacks: a client that never reads holds up nobody",
+          "[ladder]") {
+  const Server server("echo_callbacks");
+  const Client deaf(server.port, 4096);
+  std::size_t sent = deaf.fill(noise(4 << 20));
+  for (int i = 0; i < 10; ++i) {
+    CHECK(Client(server.port).exchange("hearing") == "hearing");
+  }
+  const std::string rest = deaf.receive(sent);
+  CHECK((rest == noise(4 << 20).substr(0, sent)));
+}
+
+TEST_CASE("echo_callbacks: short of descriptors, clients wait until others go",
+          "[ladder]") {
+  Setup setup;
+  setup.descriptors = 32;
+  const Server server("echo_callbacks", {}, setup);
+  std::list<Client> clients;
+  for (int i = 0; i < 100; ++i) clients.emplace_back(server.port).send("x");
+  while (!clients.empty()) {
+    CHECK(clients.front().receive(1) == "x");
+    clients.pop_front();
+  }
+}
