@@ -103,12 +103,11 @@ SignalListener::SignalListener(Loop& loop) : loop_(loop) {
   if (place_ == kMostLoops) {
     throw_error(Misuse("violet: more than 256 loops listen to signals"));
   }
-  dumps_seen_ = dumps.load();
   pollers[place_].store(&loop.poller());
   listener_here = this;
   loop_.set_wake_hook(act);
-  // A request that came while this loop was being made is meant for it, too.
-  if (requests.load() != 0) loop.poller().wake();
+  // What came while this loop was being made is meant for it, too.
+  if (requests.load() + dumps.load() != 0) loop.poller().wake();
 }
 
 // A handler on another thread may hold our poller: it is waited for. One on

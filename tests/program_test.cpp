@@ -302,6 +302,17 @@ TEST_CASE(
   CHECK(program.wait().code == 143);
 }
 
+TEST_CASE("program: a SIGUSR1 before the loop begins is not lost",
+          "[program]") {
+  Program program([] {
+    const auto prepare = [] { ::raise(SIGUSR1); };
+    const auto root = [](int) -> Task<> { co_await stopping(); };
+    return run_program(1, prepare, root);
+  });
+  program.wait_for_error("1 job\n");
+  CHECK(program.stop(SIGTERM).code == 0);
+}
+
 TEST_CASE("program: SIGUSR1 dumps and changes nothing", "[program]") {
   Program program{
       std::function<int()>([] { return run_program(wait_for_stop()); })};
