@@ -1,8 +1,8 @@
 // args.hpp - the command line of the programs in this folder.
 //
 // A program lists its options once; from that list come the parsing, the
-// messages and --help. Times take ms, s, m. What is wrong is said in one line
-// that names the thing, with exit code 2.
+// messages and --help. Times take ms, s, m, sizes KiB, MiB, GiB. What is wrong
+// is said in one line that names the thing, with exit code 2.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -62,6 +62,26 @@ class Args {
     options_.back().expects = "a time such as 500ms, 5s or 2m";
   }
 
+  /// `--flag SIZE`: 512, 5MiB; a bare number is bytes.
+  [[gnu::cold]] void size(const char* flag, const char* help,
+                          std::uint64_t& value, std::uint64_t least,
+                          std::uint64_t most) {
+    add<std::uint64_t>(flag, "SIZE", help, value, [=](std::string_view given) {
+      std::uint64_t parsed = 0;
+      const bool good =
+          parse_size(given, parsed) && parsed >= least && parsed <= most;
+      return std::pair(parsed, good);
+    });
+    options_.back().expects = violet::concat(
+        {"a size such as 512 or 5MiB, from ", least, " to ", most});
+  }
+
+  /// An argument that must be given, in the order of these calls.
+  [[gnu::cold]] void positional(const char* word, const char* help,
+                                std::string& value) {
+    positionals_.push_back({word, help, &value, false});
+  }
+
   /// `--flag`, given or not.
   [[gnu::cold]] void flag(const char* flag, const char* help, bool& value) {
     add<bool>(flag, "", help, value,
@@ -80,6 +100,7 @@ class Args {
       if (argument == "--help" || argument == "-h") print_usage();
       const auto equals = argument.find('=');
       const std::string_view flag = argument.substr(0, equals);
+      if (argument.substr(0, 1) != "-" && take_positional(argument)) continue;
       const Option& option = find(flag, argument);
       if (option.word[0] == '\0') {
         if (equals != argument.npos) {
@@ -98,6 +119,9 @@ class Args {
                 "'"});
       }
     }
+    for (const Positional& positional : positionals_) {
+      if (!positional.given) refuse({positional.word, " is missing"});
+    }
   }
 
   /// Ends the program: "name: what; try --help" on stderr, exit code 2.
@@ -106,6 +130,13 @@ class Args {
     const std::string text = violet::concat(what);
     std::fprintf(stderr, "%s: %s; try --help\n", name_, text.c_str());
     std::exit(2);
+  }
+
+  /// Returns: false unless all of `text` is one whole number.
+  static bool whole(std::string_view text, std::uint64_t& value) {
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size();
   }
 
  private:
@@ -123,6 +154,23 @@ class Args {
     std::unique_ptr<Setter> setter;
     bool set(std::string_view given) const { return setter->set(given); }
   };
+
+  struct Positional {
+    const char* word;
+    const char* help;
+    std::string* value;
+    bool given;
+  };
+
+  /// Returns: false if there is one argument too many.
+  [[gnu::cold]] bool take_positional(std::string_view argument) {
+    for (Positional& positional : positionals_) {
+      if (positional.given) continue;
+      *positional.value = argument;
+      return positional.given = true;
+    }
+    return false;
+  }
 
   template <class T, class Parse>
   [[gnu::cold]] void add(const char* flag, const char* word, const char* help,
@@ -142,12 +190,6 @@ class Args {
     };
     options_.push_back(
         {flag, word, help, word, std::make_unique<Set>(value, parser)});
-  }
-
-  static bool whole(std::string_view text, std::uint64_t& value) {
-    const auto [end, error] =
-        std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size();
   }
 
   [[gnu::cold]] static std::pair<std::chrono::nanoseconds, bool> parse_time(
@@ -174,6 +216,27 @@ class Args {
               true};
     }
     return {{}, false};
+  }
+
+  [[gnu::cold]] static bool parse_size(std::string_view text,
+                                       std::uint64_t& value) {
+    struct Unit {
+      std::string_view name;
+      int shift;
+    };
+    constexpr Unit kUnits[] = {{"", 0}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}};
+    const auto digits = text.find_first_not_of("0123456789");
+    const std::string_view unit =
+        digits == text.npos ? "" : text.substr(digits);
+    for (const Unit& known : kUnits) {
+      if (known.name != unit) continue;
+      if (!whole(text.substr(0, digits), value)) return false;
+      const std::uint64_t bytes = value << known.shift;
+      const bool fits = bytes >> known.shift == value;
+      value = bytes;
+      return fits;
+    }
+    return false;
   }
 
   [[gnu::cold]] const Option& find(std::string_view flag,
@@ -216,7 +279,12 @@ class Args {
   }
 
   [[noreturn, gnu::cold]] void print_usage() const {
-    std::printf("%s - %s\n\nusage: %s [options]\n\n", name_, summary_, name_);
+    std::printf("%s - %s\n\nusage: %s [options]", name_, summary_, name_);
+    for (const Positional& one : positionals_) std::printf(" %s", one.word);
+    std::printf("\n\n");
+    for (const Positional& one : positionals_) {
+      std::printf("  %-24s %s\n", one.word, one.help);
+    }
     for (const Option& option : options_) {
       const std::string left = std::string(option.flag) + ' ' + option.word;
       std::printf("  %-24s %s\n", left.c_str(), option.help);
@@ -231,4 +299,5 @@ class Args {
   const char* name_;
   const char* summary_;
   std::vector<Option> options_;
+  std::vector<Positional> positionals_;
 };
