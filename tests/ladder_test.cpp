@@ -98,11 +98,18 @@ TEST_CASE("ladder: an unknown option is refused in one line", "[ladder]") {
   }
 }
 
+/// The programs that print without being told more.
+Words printing_programs() {
+  Words names = kPrograms;
+  names.pop_back();
+  return names;
+}
+
 TEST_CASE("ladder: a stdout that nobody reads ends a program quietly",
           "[ladder]") {
   Setup setup;
   setup.out = Setup::kBrokenPipe;
-  for (const std::string& name : kPrograms) {
+  for (const std::string& name : printing_programs()) {
     const Run run(name, usual_options(name), setup);
     CAPTURE(name);
     CHECK(run.end.code == 0);
@@ -122,7 +129,7 @@ TEST_CASE("ladder: of several jobs that find stdout closed none is told of",
 TEST_CASE("ladder: a stdout that cannot be written is a failure", "[ladder]") {
   Setup setup;
   setup.out = Setup::kFull;
-  for (const std::string& name : kPrograms) {
+  for (const std::string& name : printing_programs()) {
     check_failed_write(name, Run(name, usual_options(name), setup));
   }
 }

@@ -1,0 +1,274 @@
+// load_test.cpp - the load generator, against servers good and bad.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <sys/socket.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../apps/histogram.hpp"
+#include "../net/net.hpp"
+#include "../runtime/random.hpp"
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+using violet::internal::Random;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// A finished run of load against a port of this machine.
+struct Load {
+  explicit Load(const std::string& target, Words options = {},
+                Setup setup = Setup()) {
+    options.insert(options.begin(), {build_path("load"), "echo", target});
+    Program program(options, setup);
+    end = program.wait();
+    out = program.out();
+    err = program.err();
+  }
+  End end;
+  std::string out;
+  std::string err;
+
+  double value(const std::string& key) const {
+    const auto at = out.find('"' + key + "\": ");
+    if (at == out.npos) fail("no " + key + " in " + out);
+    return std::strtod(out.c_str() + at + key.size() + 4, nullptr);
+  }
+};
+
+struct Echo : Program {
+  Echo() : Program({build_path("echo"), "--port", "0", "--quiet"}) {
+    const std::string first = line();
+    target = first.substr(first.rfind(' ') + 1);
+  }
+  std::string target;
+};
+
+/// A server in a process of its own that treats each client with `serve`.
+class OddServer {
+ public:
+  explicit OddServer(std::function<void(int client)> serve)
+      : listener_(
+            violet::listen_socket(violet::Address::parse("127.0.0.1", 0))),
+        target(violet::local_address(listener_.get()).text()),
+        process_([this, serve] {
+          ::fcntl(listener_.get(), F_SETFL, 0);
+          for (;;) {
+            const int client = ::accept(listener_.get(), nullptr, nullptr);
+            if (client < 0) return 1;
+            serve(client);
+            ::close(client);
+          }
+        }) {}
+
+ private:
+  violet::Fd listener_;
+
+ public:
+  const std::string target;
+
+ private:
+  Program process_;
+};
+
+/// Sends back what comes, up to `most` bytes.
+void echo_some(int client, std::size_t most,
+               const std::function<void(std::string&)>& change) {
+  char buffer[4096];
+  while (most > 0) {
+    const ssize_t count =
+        ::recv(client, buffer, std::min(most, sizeof buffer), 0);
+    if (count <= 0) return;
+    std::string data(buffer, static_cast<std::size_t>(count));
+    most -= data.size();
+    change(data);
+    ::send(client, data.data(), data.size(), MSG_NOSIGNAL);
+  }
+}
+
+}  // namespace
+
+// --------------------------------------------------------------- the histogram
+
+TEST_CASE("histogram: percentiles are right to 1.6 percent", "[load]") {
+  Random random(1);
+  Histogram histogram;
+  std::vector<std::int64_t> all;
+  for (int i = 0; i < 10'000; ++i) {
+    const auto ns =
+        static_cast<std::int64_t>(random.next() >> (20 + random.below(44)));
+    all.push_back(ns);
+    histogram.add(std::chrono::nanoseconds(ns));
+  }
+  std::sort(all.begin(), all.end());
+  CHECK(histogram.count() == all.size());
+  CHECK(histogram.least().count() == all.front());
+  CHECK(histogram.most().count() == all.back());
+  for (const std::size_t percent : {1, 10, 50, 90, 99, 100}) {
+    const auto exact = static_cast<double>(all[all.size() * percent / 100 - 1]);
+    const auto told = static_cast<double>(
+        histogram.percentile(static_cast<double>(percent)).count());
+    CAPTURE(percent, exact, told);
+    CHECK(told >= exact);
+    CHECK(told <= exact * 1.016 + 1);
+  }
+}
+
+TEST_CASE("histogram: of none all is 0, and of one all is that one", "[load]") {
+  Histogram histogram;
+  CHECK(histogram.percentile(50).count() == 0);
+  CHECK(histogram.least().count() == 0);
+  CHECK(histogram.most().count() == 0);
+  histogram.add(std::chrono::nanoseconds(123'456'789));
+  for (const double percent : {0.0, 50.0, 99.9, 100.0}) {
+    CHECK(histogram.percentile(percent).count() == 123'456'789);
+  }
+}
+
+TEST_CASE("histogram: the longest time there is has a place", "[load]") {
+  Histogram histogram;
+  histogram.add(std::chrono::nanoseconds::max());
+  histogram.add(std::chrono::nanoseconds(-5));  // a clock that went back
+  CHECK(histogram.most() == std::chrono::nanoseconds::max());
+  CHECK(histogram.least().count() == 0);
+}
+
+// ---------------------------------------------------------------- the
+// generator
+
+TEST_CASE("load: every message to a good server is answered", "[load]") {
+  const Echo echo;
+  for (const Words& options :
+       {Words{}, Words{"--connections", "50"}, Words{"--depth=16"},
+        Words{"--size", "1", "--depth", "3"},
+        Words{"--size", "200KiB", "--depth", "2", "--connections", "3"}}) {
+    Words all = options;
+    all.insert(all.end(), {"--seconds", "100ms", "--json"});
+    const Load load(echo.target, all);
+    CAPTURE(load.out, load.err);
+    CHECK(load.end.code == 0);
+    CHECK(load.err == "");
+    CHECK(load.value("messages") >= 1);
+    CHECK(load.value("failures") == 0);
+    CHECK(load.value("min") <= load.value("p50"));
+    CHECK(load.value("p50") <= load.value("p99"));
+    CHECK(load.value("p99") <= load.value("p99.9"));
+    CHECK(load.value("p99.9") <= load.value("max"));
+  }
+}
+
+TEST_CASE("load: the report is for people unless told otherwise", "[load]") {
+  const Echo echo;
+  const Load load(echo.target, {"--seconds", "50ms", "--connections", "2"});
+  CHECK(load.end.code == 0);
+  CHECK(contains(load.out, "2 connections, 64 bytes a message, 1 under way"));
+  CHECK(contains(load.out, "\nlatency    min "));
+  CHECK(contains(load.out, "\nfailures   0 of 2 connections\n"));
+}
+
+TEST_CASE("load: at a rate no more messages are sent than are due", "[load]") {
+  const Echo echo;
+  const Load load(echo.target, {"--seconds", "200ms", "--connections", "3",
+                                "--rate", "100", "--json"});
+  CHECK(load.end.code == 0);
+  CHECK(load.value("messages") >= 1);
+  CHECK(load.value("messages") <= 20);
+}
+
+TEST_CASE("load: a byte that comes back wrong is named", "[load]") {
+  const OddServer server([](int client) {
+    std::size_t seen = 0;
+    echo_some(client, 1 << 20, [&](std::string& data) {
+      if (seen <= 1000 && seen + data.size() > 1000) data[1000 - seen] ^= 1;
+      seen += data.size();
+    });
+  });
+  const Load load(server.target, {"--seconds", "10s"});
+  CHECK(load.end.code == 1);
+  CHECK(contains(load.err, "byte 1000 of the answers is "));
+  CHECK(contains(load.err, "load: 1 of 1 connections failed"));
+}
+
+TEST_CASE("load: answers that end too soon are a failure", "[load]") {
+  const OddServer server(
+      [](int client) { echo_some(client, 1000, [](std::string&) {}); });
+  const Load load(server.target, {"--seconds", "10s"});
+  CHECK(load.end.code == 1);
+  CHECK(contains(load.err, "load: a connection failed: "));
+}
+
+TEST_CASE("load: bytes too many are a failure", "[load]") {
+  const OddServer server([](int client) {
+    echo_some(client, ~std::size_t{0}, [](std::string&) {});
+    ::send(client, "x", 1, MSG_NOSIGNAL);
+  });
+  const Load load(server.target, {"--seconds", "50ms"});
+  CHECK(load.end.code == 1);
+  CHECK(contains(load.err, "load: a connection failed: "));
+}
+
+TEST_CASE("load: at a rate a stall is charged with all that it held up",
+          "[load]") {
+  const OddServer server([](int client) {
+    std::this_thread::sleep_for(400ms);
+    echo_some(client, ~std::size_t{0}, [](std::string&) {});
+  });
+  const Load load(server.target,
+                  {"--seconds", "400ms", "--rate", "1000", "--json"});
+  CHECK(load.end.code == 0);
+  CHECK(load.value("messages") > 100);
+  CHECK(load.value("p50") > 100'000);  // 199 ms if the machine is quick
+}
+
+TEST_CASE("load: nobody there is told in one line", "[load]") {
+  const Load load("127.0.0.1:1");
+  CHECK(load.end.code == 1);
+  CHECK(load.err == "load: connect 127.0.0.1:1: Connection refused\n");
+}
+
+TEST_CASE("load: what is no target is refused", "[load]") {
+  for (const char* target : {"", "localhost", "127.0.0.1:", "127.0.0.1:0",
+                             "127.0.0.1:65536", ":x"}) {
+    const Load load(target);
+    CAPTURE(target);
+    CHECK(load.end.code == 2);
+    CHECK(load.err ==
+          std::string("load: '") + target + "' is not HOST:PORT; try --help\n");
+  }
+  CHECK(Load("example:80").end.code == 2);
+  Program bare({build_path("load")});
+  CHECK(bare.wait().code == 2);
+  CHECK(bare.err() == "load: echo is missing; try --help\n");
+  Program other({build_path("load"), "http", "127.0.0.1:1"});
+  CHECK(other.wait().code == 2);
+  CHECK(other.err() == "load: 'http' is not a kind of load; try --help\n");
+  CHECK(Load("127.0.0.1:1", {"--size", "5TiB"}).end.code == 2);
+  CHECK(Load("127.0.0.1:1", {"--seconds", "0"}).end.code == 2);
+}
+
+TEST_CASE("load: Ctrl-C ends it early, with a report", "[load]") {
+  Echo echo;
+  Program load(
+      {build_path("load"), "echo", echo.target, "--seconds", "60m", "--json"});
+  eventually("a client", [&] { return contains(echo.dump(), "127.0.0.1:"); });
+  CHECK(load.stop(SIGINT).code == 0);
+  CHECK(contains(load.out(), "\"failures\": 0"));
+}
+
+TEST_CASE("load: a report that cannot be written is a failure", "[load]") {
+  const Echo echo;
+  Setup setup;
+  setup.out = Setup::kFull;
+  const Load load(echo.target, {"--seconds", "20ms"}, setup);
+  CHECK(load.end.code == 1);
+  CHECK(load.err == "load: write stdout: No space left on device\n");
+  setup.out = Setup::kBrokenPipe;
+  CHECK(Load(echo.target, {"--seconds", "20ms"}, setup).end.code == 0);
+}
