@@ -121,6 +121,9 @@ all: $B/libviolet.a $(APPS)  ## the library and the programs (the default)
 run: $B/echo  ## build and start the echo server (ARGS='--port 4916')
 	@exec $B/echo $(ARGS)
 
+demo: $(APPS)  ## run the programs in order; stops by itself
+	@bash apps/demo.sh '$B'
+
 test: $B/tests/all $(APPS) single  ## build and run the tests (TESTS='[threads]')
 	@set -f; VIOLET_BUILD='$B' exec $B/tests/all $(TESTS) $(NOT)
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <list>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -429,4 +430,60 @@ TEST_CASE("echo_callbacks: short of descriptors, clients wait until others go",
     CHECK(clients.front().receive(1) == "x");
     clients.pop_front();
   }
+}
+
+// ------------------------------------------------------------------ the demo
+
+TEST_CASE("demo: runs every program, and stops by itself", "[ladder]") {
+  std::string folder = build_path("hello");
+  folder.resize(folder.rfind('/'));
+  Program demo({"bash", "apps/demo.sh", folder});
+  const End end = demo.wait();
+  CAPTURE(demo.err());
+  CHECK(end.code == 0);
+  CHECK(demo.err() == "");
+  for (const std::string& name : kPrograms) {
+    CAPTURE(name);
+    CHECK(contains(demo.out(), "\n$ " + name));
+  }
+  CHECK(contains(demo.out(),
+                 "the second client got nothing within two seconds\n"));
+  CHECK(count_of(demo.out(), "the second client got: are you there?\n") == 2);
+  CHECK(count_of(demo.out(), "client: Hello, ") == 5);
+}
+
+TEST_CASE("ladder: the README shows the code as it is, rung by rung",
+          "[ladder]") {
+  const std::string readme = contents("apps/README.md");
+  for (const std::string& name : kPrograms) {
+    CAPTURE(name);
+    CHECK(contains(readme, " | `" + name + "` | "));
+    CHECK(contains(contents("apps/" + name + ".cpp"), "\n// New here: "));
+  }
+  // Every block of code stands in one of the programs, but for its indent.
+  std::string sources;
+  for (const std::string& name : kPrograms) {
+    sources += contents("apps/" + name + ".cpp");
+  }
+  const auto squeezed = [](const std::string& text) {
+    std::string words;
+    std::istringstream rest(text);
+    for (std::string word; rest >> word;) words += word + ' ';
+    return words;
+  };
+  std::string block;
+  std::istringstream lines(readme);
+  int blocks = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const bool code = line.rfind("    ", 0) == 0;
+    if (code) block += line + '\n';
+    if (code || block.empty()) continue;
+    if (contains(block, "{")) {
+      ++blocks;
+      CAPTURE(block);
+      CHECK(contains(squeezed(sources), squeezed(block)));
+    }
+    block.clear();
+  }
+  CHECK(blocks == 3);
 }

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# demo.sh - runs the programs one after the other, as apps/README.md has them,
+# and stops by itself. Needs nothing but bash and the programs in build/.
+#
+#   apps/demo.sh [BUILD]      the build directory, where it is not build
+# SPDX-License-Identifier: MIT
+set -eu
+build=${1:-build}
+pid=
+
+# Whatever happens, no server is left.
+trap '[ -z "$pid" ] || kill -KILL "$pid" 2> /dev/null || :' EXIT
+
+title() { printf '\n== %s\n\n' "$*"; }
+run() {
+  echo "\$ $*"
+  "$build/$1" "${@:2}"
+}
+
+# start NAME OPTION...: a server on a free port. Sets pid, port, said.
+start() {
+  echo "\$ $* &"
+  exec {said}< <(exec "$build/$1" --port 0 "${@:2}" 2>&1)
+  pid=$!
+  IFS= read -r line <&"$said"
+  echo "$line"
+  port=${line##*:}
+}
+
+# Ends the server and shows what else it said.
+stop() {
+  kill -INT "$pid"
+  cat <&"$said"
+  exec {said}<&-
+  pid=
+}
+
+# ask WORD: a client that says one word and prints what comes back.
+ask() {
+  local client
+  exec {client}<> "/dev/tcp/127.0.0.1/$port"
+  printf '%s' "$1" >&"$client"
+  echo "client: $(cat <&"$client")"
+}
+
+title "hello: two jobs on one thread"
+run hello
+
+title "sleepy: four sleeps at once take as long as the longest"
+run sleepy --unit 200ms
+
+title "delegation: values, errors and a kill pass through calls"
+run delegation
+
+title "produce: a generator and its caller alternate"
+run produce
+
+title "produce --channel: jobs, and a channel that makes who is ahead wait"
+run produce --channel --producers 2 --consumers 2 --items 6
+
+title "three echo servers, each with one idle client: what of the second one?"
+for server in echo_blocking echo_callbacks echo; do
+  start "$server"
+  exec {idle}<> "/dev/tcp/127.0.0.1/$port" {second}<> "/dev/tcp/127.0.0.1/$port"
+  echo "are you there?" >&"$second"
+  if IFS= read -r -t 2 answer <&"$second"; then
+    echo "the second client got: $answer"
+  else
+    echo "the second client got nothing within two seconds"
+  fi
+  exec {idle}>&- {second}>&-
+  stop
+done
+
+title "load: ten connections, every byte checked"
+start echo --quiet
+run load echo "127.0.0.1:$port" --connections 10 --seconds 1
+stop
+
+title "greet: five clients at once are answered after one second"
+start greet
+begin=$SECONDS
+clients=()
+for name in Ada Alan Edsger Grace Tony; do
+  ask "$name" &
+  clients+=($!)
+done
+wait "${clients[@]}"
+echo "all five took about $((SECONDS - begin)) s"
+stop
