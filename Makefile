@@ -49,7 +49,7 @@ endif
 $(if $(filter clean,$(MAKECMDGOALS)),.NOTPARALLEL:)  # clean first, then all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test single bench tour format lint house install uninstall
+.PHONY: all run demo test single bench tour format lint house install uninstall
 .PHONY: clean help FORCE
 
 B     := $(patsubst %/,%,$(strip $(BUILD)))
