@@ -279,26 +279,6 @@ Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
   if (options.log != Log::kErrors) complain(summary.text());
 }
 
-template <class F>
-constexpr bool is_closure() noexcept {
-  return std::string_view(__PRETTY_FUNCTION__).find("lambda") !=
-         std::string_view::npos;
-}
-
-/// g++ before 13 destroys twice what a closure has captured if the closure is
-/// written inside a co_await expression (PR 100611); so it must have a name.
-template <class F>
-constexpr bool survives_co_await() noexcept {
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-  using Plain = std::remove_cvref_t<F>;
-  return std::is_lvalue_reference_v<F> || !std::is_class_v<Plain> ||
-         std::is_trivially_destructible_v<Plain> ||
-         !(is_closure<Plain>() || std::is_aggregate_v<Plain>);
-#else
-  return true;
-#endif
-}
-
 }  // namespace internal
 
 /// Accepts clients and runs `handler(Connection)`, a function that returns

@@ -18,11 +18,11 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",      "socketpair", "bind",       "listen",     "accept",
-    "connect",     "recv",       "send",       "read",       "write",
-    "close",       "shutdown",   "getsockopt", "setsockopt", "getsockname",
-    "getpeername", "get_flags",  "set_flags",  "file_type",  "unlink",
-    "poll",        "allocate",
+    "socket",      "socketpair",   "bind",       "listen",     "accept",
+    "connect",     "recv",         "send",       "read",       "write",
+    "close",       "shutdown",     "getsockopt", "setsockopt", "getsockname",
+    "getpeername", "get_flags",    "set_flags",  "file_type",  "unlink",
+    "poll",        "start_thread", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -41,7 +41,9 @@ FaultPlan::~FaultPlan() {
 
 FaultPlan& FaultPlan::fail(Call call, int error, std::uint64_t nth,
                            std::uint64_t times) {
-  if (error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS) {
+  const bool waits =
+      error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS;
+  if (waits && call != Call::kStartThread) {  // to which it means "no more"
     throw_error(Misuse(
         "violet: a plan cannot fail() a call with an error that means \"wait\""
         ": nothing would end the wait; use would_block_every()"));
@@ -309,6 +311,12 @@ int FaultPlan::file_type(int fd) noexcept {
 int FaultPlan::unlink(const char* path) noexcept {
   if (const int error = strike(Call::kUnlink)) return error;
   return Layer::unlink(path);
+}
+
+int FaultPlan::start_thread(void* (*body)(void*) noexcept,
+                            void* argument) noexcept {
+  if (const int error = strike(Call::kStartThread)) return error;
+  return Layer::start_thread(body, argument);
 }
 
 void* FaultPlan::allocate(std::size_t size) noexcept {

@@ -55,9 +55,10 @@ enum class Call : std::uint8_t {
   kFileType,
   kUnlink,
   kPoll,
+  kStartThread,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 22;
+inline constexpr std::size_t kCallCount = 23;
 
 /// Makes system calls of this thread fail while it lives. Rules may be added
 /// at any time and count from then on. The earliest that strikes decides.
@@ -72,8 +73,8 @@ class FaultPlan final : public sys::Layer {
   /// The nth such call from now fails, and so do those after it, `times` in
   /// all. Only `error` happens: nothing is sent, accepted or bound.
   /// Throws: Misuse for EAGAIN and EINPROGRESS, after which nothing would
-  /// tell when to go on; for EINTR more than a thousand times in a row; for
-  /// kAllocate without fail_allocation().
+  /// tell when to go on (except of kStartThread); for EINTR more than a
+  /// thousand times in a row; for kAllocate without fail_allocation().
   FaultPlan& fail(Call call, int error, std::uint64_t nth = 1,
                   std::uint64_t times = 1);
 
@@ -139,6 +140,8 @@ class FaultPlan final : public sys::Layer {
   int unlink(const char* path) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
+  int start_thread(void* (*body)(void*) noexcept,
+                   void* argument) noexcept override;
   void* allocate(std::size_t size) noexcept override;
   bool shortens() const noexcept override;
 

@@ -33,6 +33,7 @@ namespace violet {
 
 class Cleanup;
 struct Dying;
+class Errand;
 class Group;
 class JobBlock;
 class Loop;
@@ -148,6 +149,7 @@ class JobBlock : public QueueLink<JobBlock>,
   friend class Loop;
   friend class Shielded;
   friend class Cleanup;
+  friend class Errand;
   friend struct Dying;
   friend void wake(Stack& job) noexcept;
 
@@ -188,9 +190,9 @@ class JobBlock : public QueueLink<JobBlock>,
 
   std::uint32_t references_ = 1;
 
-  // While it lives: shields in it and in what lives in its frames, each of
-  // which holds its kill. Afterwards: cleanups that still run for it, each of
-  // which holds the news of its end.
+  // While it lives: shields and errands in it and in what lives in its frames,
+  // each of which holds its kill; see Loop::held_back. Afterwards: cleanups
+  // that still run for it, each of which holds the news of its end.
   std::uint32_t shields_ = 0;
 };
 

@@ -108,6 +108,11 @@ int Layer::poll(pollfd* descriptors, unsigned long count,
   return below_.poll(descriptors, count, timeout_ms);
 }
 
+int Layer::start_thread(void* (*body)(void*) noexcept,
+                        void* argument) noexcept {
+  return below_.start_thread(body, argument);
+}
+
 void* Layer::allocate(std::size_t size) noexcept {
   return below_.allocate(size);
 }

@@ -50,6 +50,8 @@ class Layer : public Calls {
   int unlink(const char* path) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
+  int start_thread(void* (*body)(void*) noexcept,
+                   void* argument) noexcept override;
   void* allocate(std::size_t size) noexcept override;
   bool shortens() const noexcept override;
 

@@ -39,6 +39,38 @@ Post* Mailbox::take_all() noexcept {
   return std::exchange(first_, nullptr);
 }
 
+void Mailbox::wake_receivers() noexcept {
+  const std::lock_guard lock(mutex_);
+  wake_all(returns_);
+}
+
+// The waiter takes the mutex before it goes on, so nothing here is touched
+// after that.
+bool Mailbox::bring_back(Return& done) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (done.left_) return false;
+  done.back_.store(true, std::memory_order_release);
+  if (returns_.empty()) poller_->wake();
+  returns_.push_back(done);
+  if (blocked_) came_back_.notify_all();
+  return true;
+}
+
+void Mailbox::receive(Return& done) noexcept {
+  std::unique_lock lock(mutex_);
+  blocked_ = true;
+  while (!done.is_back()) came_back_.wait(lock);
+  blocked_ = false;
+  leave(returns_, done);
+}
+
+bool Mailbox::leave_behind(Return& done) noexcept {
+  const std::lock_guard lock(mutex_);
+  leave(returns_, done);
+  done.left_ = true;
+  return done.is_back();
+}
+
 void Mailbox::close() noexcept {
   {
     const std::lock_guard lock(mutex_);

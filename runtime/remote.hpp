@@ -5,16 +5,22 @@
 // mailbox, the loop is woken, and runs it between two steps. A mutex guards
 // the mailbox, held for a few instructions; everything else needs none.
 //
-// Built on: poller, for waking.
+// What a thread has done for a job that waits comes back the same way, but
+// without a function: it lies where the job waits for it, so the way back
+// takes no memory and cannot fail.
+//
+// Built on: event, poller for waking.
 // SPDX-License-Identifier: MIT
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <type_traits>
 #include <utility>
 
+#include "event.hpp"
 #include "poller.hpp"
 
 namespace violet {
@@ -25,6 +31,32 @@ class Post {
   virtual ~Post() = default;
   virtual void run() = 0;
   Post* next = nullptr;
+};
+
+/// Something that another thread does for a job. Once begun it comes back,
+/// or, if the job has left it behind, stays with that thread.
+class Return : public Waiter {
+ public:
+  /// True once it is done.
+  bool is_back() const noexcept {
+    return back_.load(std::memory_order_acquire);
+  }
+
+ protected:
+  ~Return() = default;
+
+  /// It begins anew, for `job`.
+  void expect_for(Stack& waiting) noexcept {
+    job = &waiting;
+    back_.store(false, std::memory_order_relaxed);
+  }
+
+ private:
+  friend class Mailbox;
+
+  // Both change under the mutex of the mailbox.
+  std::atomic<bool> back_ = false;
+  bool left_ = false;  // nobody waits for it any more
 };
 
 /// What a loop shares with its remotes, and survives both.
@@ -46,20 +78,45 @@ class Mailbox {
   /// taken are destroyed.
   void close() noexcept;
 
-  // Remotes that could still post, and posts that are not taken yet.
+  /// Wakes the jobs for which something has come back. No code of theirs runs
+  /// meanwhile.
+  void wake_receivers() noexcept;
+
+  /// For the thread that has done it: its job is woken. From then on it
+  /// belongs to that job again, which may destroy it at once.
+  /// Returns: false if the job has left it behind; it is the caller's then.
+  bool bring_back(Return& done) noexcept;
+
+  /// For the job, which goes on without waiting to be woken, or goes.
+  /// Blocks the thread until it is back.
+  void receive(Return& done) noexcept;
+
+  /// For a job that does not wait for the end of it.
+  /// Returns: true if it is back, and the caller's; false if the other thread
+  /// keeps it.
+  bool leave_behind(Return& done) noexcept;
+
+  // Remotes that could still post, posts that are not taken yet, and returns
+  // that are expected.
   void add_remote() noexcept { users_.fetch_add(1); }
   void remove_remote() noexcept;
+  void expect_one_less() noexcept { users_.fetch_sub(1); }
   bool in_use() const noexcept {
     return users_.load(std::memory_order_acquire) != 0;
   }
 
  private:
   // Guards what follows up to the blank line. The poller is null once the loop
-  // is gone, and is woken under the lock, so it cannot go away meanwhile.
+  // is gone, and is woken under the lock, so it cannot go away meanwhile: it
+  // is woken for the first post, and for the first return, since the loop
+  // looked.
   mutable std::mutex mutex_;
   Poller* poller_;
   Post* first_ = nullptr;
   Post* last_ = nullptr;
+  WaitQueue returns_;     // that are back, and whose jobs are not woken yet
+  bool blocked_ = false;  // a thread is in receive()
+  std::condition_variable came_back_;
 
   std::atomic<int> users_ = 0;
 };

@@ -11,6 +11,7 @@
 // ground
 #include "sys.hpp"
 #include "error.hpp"
+#include "outcome.hpp"
 #include "fd.hpp"
 #include "list.hpp"
 // core
@@ -24,6 +25,7 @@
 #include "job.hpp"
 #include "director.hpp"
 #include "scheduler.hpp"
+#include "offload.hpp"
 #include "events.hpp"
 // around the core
 #include "group.hpp"

@@ -296,6 +296,7 @@ void Loop::poll(TimePoint deadline) noexcept {
 
 void Loop::deliver_posts() noexcept {
   if (wake_hook_ != nullptr) wake_hook_(*this);
+  mailbox_->wake_receivers();
   Post* post = mailbox_->take_all();
   while (post != nullptr) {
     const std::unique_ptr<Post> current(std::exchange(post, post->next));
@@ -554,11 +555,53 @@ void Dying::unmark() noexcept {
 }
 
 /// True while the job, or one that lives in its frames, is busy or shielded.
-bool Loop::held_back(const JobBlock& job, bool force) const noexcept {
-  if (job.shields_ != 0 && !force) return true;
+bool Loop::held_back(const JobBlock& job, bool force) noexcept {
   if (dying_ != nullptr) dying_->mark();
   if (job.busy_below_) return true;
-  return on_processor_ != nullptr && on_processor_->is_below(job);
+  if (on_processor_ != nullptr && on_processor_->is_below(job)) return true;
+  return job.shields_ != 0 && !force && !withdraw_errands(job);
+}
+
+/// A kill may take errands that have not begun, if nothing else holds it.
+/// Returns: true if all that counts as a shield below `job` was such, and none
+/// of it will begin any more.
+[[gnu::cold]] bool Loop::withdraw_errands(const JobBlock& job) noexcept {
+  // Groups kill the newest first: its errand is soon found.
+  std::uint32_t found = 0;
+  Errand* oldest = nullptr;
+  Errand* errand = errands_.last();
+  for (; errand != nullptr && found < job.shields_;
+       errand = errands_.previous(*errand)) {
+    if (!errand->for_whom().is_below(job)) continue;
+    oldest = errand;
+    ++found;
+  }
+  if (found < job.shields_) return false;
+  // The oldest is the most likely to have begun.
+  for (errand = oldest; errand != nullptr; errand = errands_.next(*errand)) {
+    if (!errand->for_whom().is_below(job) || errand->withdraw()) continue;
+    for (Errand* e = oldest; e != errand; e = errands_.next(*e)) {
+      if (e->for_whom().is_below(job)) e->send_again();
+    }
+    return false;
+  }
+  return true;
+}
+
+void Errand::begin(JobBlock& job) noexcept {
+  for_ = &job;
+  loop_of(job).errands_.push_back(*this);
+  loop_of(job).mailbox()->add_remote();
+  for (JobBlock* j = for_; j != nullptr; j = j->group_->owner()) ++j->shields_;
+}
+
+// If a kill waits for this, the next wait is to be a real one.
+void Errand::end() noexcept {
+  Loop& loop = loop_of(*for_);
+  if (loop.held_kills_ != 0) for_->budget = 0;
+  for (JobBlock* j = for_; j != nullptr; j = j->group_->owner()) --j->shields_;
+  loop.mailbox()->expect_one_less();
+  loop.errands_.remove(*this);
 }
 
 /// `job` or what lived in its frames is no longer busy: carries out the kills

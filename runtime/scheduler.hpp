@@ -10,7 +10,8 @@
 // its frames from the top down, and tell those who wait for its end. No
 // exception is made, and `catch (...)` cannot stop it. A job cannot be
 // destroyed under its own feet, and neither can one whose frames hold the
-// job that runs, or a shield: such a kill is held until that job next waits.
+// job that runs, a shield, or what another thread works on: such a kill is
+// held until that job next waits.
 //
 // Built on: job, director, slots, remote.
 // SPDX-License-Identifier: MIT
@@ -92,6 +93,32 @@ struct Dying {
   // has set the marks itself.
   bool marked_ = false;
   JobBlock* end_ = nullptr;
+};
+
+/// What another thread does for a job that waits for it. Once begun it cannot
+/// be taken back, and uses what lies in frames: it holds kills as a shield
+/// does, and is counted as one. What has not begun holds nothing, for a kill
+/// withdraws it. See offload.hpp.
+class Errand : public Link<Errand> {
+ public:
+  const JobBlock& for_whom() const noexcept { return *for_; }
+
+  /// It shall not begin any more. Returns: false if it has.
+  virtual bool withdraw() noexcept = 0;
+
+  /// It may begin after all.
+  virtual void send_again() noexcept = 0;
+
+ protected:
+  Errand() noexcept {}
+  ~Errand() = default;
+
+  /// From begin() to end() it counts.
+  void begin(JobBlock& job) noexcept;
+  void end() noexcept;
+
+ private:
+  JobBlock* for_ = nullptr;  // this lies in its frames
 };
 
 /// A loop's own group: the root, what it spawned, and what was spawned from
@@ -266,6 +293,7 @@ class Loop {
   friend class Event;
   friend class Shielded;
   friend class Cleanup;
+  friend class Errand;
   friend void wake(Stack& job) noexcept;
   friend bool kill_job(JobBlock& job, std::string_view reason,
                        std::source_location where) noexcept;
@@ -318,7 +346,8 @@ class Loop {
   void hold_kill(JobBlock& job) noexcept;
   void orphan_groups_of(JobBlock& job) noexcept;
   Group* another_group() noexcept;
-  bool held_back(const JobBlock& job, bool force) const noexcept;
+  bool held_back(const JobBlock& job, bool force) noexcept;
+  bool withdraw_errands(const JobBlock& job) noexcept;
   void carry_out_held_kills(JobBlock* job) noexcept;
   void note_kill(JobBlock& job, std::string_view reason,
                  std::source_location where) noexcept;
@@ -349,6 +378,7 @@ class Loop {
   JobBlock* on_processor_ = nullptr;
   Dying* dying_ = nullptr;
   std::uint32_t held_kills_ = 0;
+  List<Errand, Errand> errands_;  // of all jobs, oldest first
 
   // Whom it all belongs to: every group, oldest first, and the loop's own.
   List<Group, Group> groups_;

@@ -9,16 +9,16 @@
 // A shield is a count: how many there are in a job and in all that lives in
 // its frames. Whoever kills a job looks at its count alone.
 //
-// Built on: within.
+// Built on: outcome, within.
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <exception>
 #include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "outcome.hpp"
 #include "within.hpp"
 
 namespace violet {
@@ -53,43 +53,6 @@ Task<T> shield(Task<T> task) {
 inline constexpr Duration kCleanupLimit = std::chrono::seconds(5);
 
 namespace internal {
-
-/// What something has brought or thrown, kept for later.
-template <class T>
-class Outcome {
- public:
-  template <class F>
-  void keep(F brings) noexcept {
-    if (auto thrown = caught([&] { value_.emplace(brings()); })) {
-      error = std::move(thrown);
-    }
-  }
-  T take() {
-    if (error) std::rethrow_exception(error);
-    return std::forward<T>(value_->value);
-  }
-  std::exception_ptr error;
-
- private:
-  struct Box {  // so that T may be a reference
-    explicit Box(T&& v) : value(std::forward<T>(v)) {}
-    T value;
-  };
-  std::optional<Box> value_;
-};
-
-template <>
-class Outcome<void> {
- public:
-  template <class F>
-  void keep(F brings) noexcept {
-    if (auto thrown = caught(brings)) error = std::move(thrown);
-  }
-  void take() const {
-    if (error) std::rethrow_exception(error);
-  }
-  std::exception_ptr error;
-};
 
 /// What `co_await into(outcome, operand)` awaits; the operand outlives it.
 template <class T, class Operand>

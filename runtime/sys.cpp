@@ -4,11 +4,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <initializer_list>
 
 namespace violet::sys {
 
@@ -155,6 +158,23 @@ int poll_now(int fd, short events) noexcept {
   const int ready =
       uninterrupted([&] { return calls->poll(&descriptor, 1, 0); });
   return ready <= 0 ? ready : descriptor.revents;
+}
+
+int Calls::start_thread(void* (*body)(void*) noexcept,
+                        void* argument) noexcept {
+  // A thread begins with the mask of the one that makes it.
+  sigset_t blocked;
+  sigset_t before;
+  ::sigfillset(&blocked);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+    ::sigdelset(&blocked, fault);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  pthread_t thread;
+  const int error = ::pthread_create(&thread, nullptr, body, argument);
+  if (error == 0) ::pthread_detach(thread);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return -error;
 }
 
 void* Calls::allocate(std::size_t size) noexcept {

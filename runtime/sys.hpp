@@ -55,6 +55,11 @@ class Calls {
   virtual int unlink(const char* path) noexcept;
   virtual int poll(pollfd* descriptors, unsigned long count,
                    int timeout_ms) noexcept;
+  /// Starts a thread that runs by itself: detached, and with all signals
+  /// blocked but those that tell of its own faults.
+  /// Returns: 0 or a negated error number.
+  virtual int start_thread(void* (*body)(void*) noexcept,
+                           void* argument) noexcept;
   /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
   /// back; null when there is none.
   virtual void* allocate(std::size_t size) noexcept;

@@ -23,6 +23,7 @@
 #include <exception>
 #include <optional>
 #include <source_location>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -44,6 +45,26 @@ inline constexpr bool is_task<Task<T>> = true;
 
 template <class>
 inline constexpr bool is_never = false;
+
+template <class F>
+constexpr bool is_closure() noexcept {
+  return std::string_view(__PRETTY_FUNCTION__).find("lambda") !=
+         std::string_view::npos;
+}
+
+/// g++ before 13 destroys twice what a closure has captured if the closure is
+/// written inside a co_await expression (PR 100611); so it must have a name.
+template <class F>
+constexpr bool survives_co_await() noexcept {
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+  using Plain = std::remove_cvref_t<F>;
+  return std::is_lvalue_reference_v<F> || !std::is_class_v<Plain> ||
+         std::is_trivially_destructible_v<Plain> ||
+         !(is_closure<Plain>() || std::is_aggregate_v<Plain>);
+#else
+  return true;
+#endif
+}
 
 /// True for what there is an Await of: events, and little else.
 template <class E>

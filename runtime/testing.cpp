@@ -394,10 +394,11 @@ class internal::Time final : public Poller {
         network_ ? network_->look(patience_) : sim_->look(patience_);
     woken_ = inner_.woken() || woken_;
     if (news.empty() && !woken_) {
-      verdict->give_up(wake_expected
-                           ? "there is a Remote, and nobody posts"
-                           : "no news comes for the descriptors that are "
-                             "waited for");
+      verdict->give_up(
+          wake_expected
+              ? "there is a Remote or an offload, and nothing comes of it"
+              : "no news comes for the descriptors that are "
+                "waited for");
     }
     return news;
   }
