@@ -123,7 +123,7 @@ int OffloadPool::Line::add(PoolCall& call) noexcept {
       }
       if (threads_ == 0) return error;  // else those that there are will do
     }
-    call.state_ = State::kQueued;
+    call.set_state(State::kQueued);
     calls_.push_back(call);
     ++queued_;
   }
@@ -133,10 +133,10 @@ int OffloadPool::Line::add(PoolCall& call) noexcept {
 
 bool OffloadPool::Line::take_back(PoolCall& call) noexcept {
   const std::lock_guard lock(mutex_);
-  if (call.state_ != State::kQueued) return call.state_ == State::kIdle;
+  if (call.state() != State::kQueued) return call.state() == State::kIdle;
   calls_.remove(call);
   --queued_;
-  call.state_ = State::kIdle;
+  call.set_state(State::kIdle);
   return true;
 }
 
@@ -153,7 +153,7 @@ void OffloadPool::Line::serve() noexcept {
     PoolCall& call = calls_.pop_front();
     --queued_;
     --idle_;
-    call.state_ = State::kBegun;
+    call.set_state(State::kBegun);
     lock.unlock();
     make(call);
     lock.lock();
@@ -178,7 +178,7 @@ void OffloadPool::Line::close() noexcept {
     closed_ = true;
     while (!calls_.empty()) {
       PoolCall& call = calls_.pop_front();
-      call.state_ = State::kRefused;
+      call.set_state(State::kRefused);
       call.mailbox_->bring_back(call);
     }
     queued_ = 0;
@@ -242,9 +242,8 @@ int PoolCall::send(JobBlock& waiting, sys::Calls& calls) noexcept {
 
 // One that has begun, or was refused, may have outlived its line.
 bool PoolCall::take_back() noexcept {
-  const State state = state_.load(std::memory_order_relaxed);
-  return state == State::kIdle ||
-         (state == State::kQueued && line_->take_back(*this));
+  return state() == State::kIdle ||
+         (state() == State::kQueued && line_->take_back(*this));
 }
 
 // There is a thread already, so this cannot fail.

@@ -73,9 +73,7 @@ class OffloadPool {
 class PoolCall : public Link<PoolCall>, public Return {
  public:
   /// True from the moment when a thread has taken it.
-  bool begun() const noexcept {
-    return state_.load(std::memory_order_relaxed) == State::kBegun;
-  }
+  bool begun() const noexcept { return state() == State::kBegun; }
 
  protected:
   explicit PoolCall(OffloadPool& pool) noexcept : line_(&pool.line_) {}
@@ -91,9 +89,7 @@ class PoolCall : public Link<PoolCall>, public Return {
   void send_again() noexcept;
 
   /// It went out of line, since the pool is gone.
-  bool refused() const noexcept {
-    return state_.load(std::memory_order_relaxed) == State::kRefused;
-  }
+  bool refused() const noexcept { return state() == State::kRefused; }
 
   /// True if it was sent by this process, and not by one that has forked it:
   /// threads are not forked.
@@ -105,6 +101,13 @@ class PoolCall : public Link<PoolCall>, public Return {
  private:
   friend class OffloadPool::Line;
   enum class State : std::uint8_t { kIdle, kQueued, kBegun, kRefused };
+
+  State state() const noexcept {
+    return state_.load(std::memory_order_relaxed);
+  }
+  void set_state(State state) noexcept {
+    state_.store(state, std::memory_order_relaxed);
+  }
 
   /// What it is all about. On a thread of the pool.
   virtual void work() noexcept = 0;

@@ -32,6 +32,7 @@ bool Mailbox::put(Post& post) noexcept {
 
 Post* Mailbox::take_all() noexcept {
   const std::lock_guard lock(mutex_);
+  wake_all(returns_);
   for (const Post* post = first_; post != nullptr; post = post->next) {
     users_.fetch_sub(1);
   }
@@ -39,24 +40,20 @@ Post* Mailbox::take_all() noexcept {
   return std::exchange(first_, nullptr);
 }
 
-void Mailbox::wake_receivers() noexcept {
-  const std::lock_guard lock(mutex_);
-  wake_all(returns_);
-}
-
-// The waiter takes the mutex before it goes on, so nothing here is touched
-// after that.
+// Who waits for it does not go on before the mutex is free again: it is woken
+// under the mutex, or takes it. So nothing here is touched after that.
 bool Mailbox::bring_back(Return& done) noexcept {
   const std::lock_guard lock(mutex_);
   if (done.left_) return false;
-  done.back_.store(true, std::memory_order_release);
   if (returns_.empty()) poller_->wake();
   returns_.push_back(done);
+  done.back_.store(true, std::memory_order_release);
   if (blocked_) came_back_.notify_all();
   return true;
 }
 
 void Mailbox::receive(Return& done) noexcept {
+  if (done.is_back() && !done.in_list()) return;  // its job was woken
   std::unique_lock lock(mutex_);
   blocked_ = true;
   while (!done.is_back()) came_back_.wait(lock);

@@ -71,16 +71,13 @@ class Mailbox {
   /// still the caller's.
   bool put(Post& post) noexcept;
 
-  /// Takes everything out, oldest first; the posts are the caller's.
+  /// Takes everything out, oldest first; the posts are the caller's, and the
+  /// jobs for which something has come back are woken.
   Post* take_all() noexcept;
 
   /// The loop is gone: no more posts are accepted, and those that were not
   /// taken are destroyed.
   void close() noexcept;
-
-  /// Wakes the jobs for which something has come back. No code of theirs runs
-  /// meanwhile.
-  void wake_receivers() noexcept;
 
   /// For the thread that has done it: its job is woken. From then on it
   /// belongs to that job again, which may destroy it at once.
@@ -110,12 +107,12 @@ class Mailbox {
   // is gone, and is woken under the lock, so it cannot go away meanwhile: it
   // is woken for the first post, and for the first return, since the loop
   // looked.
-  mutable std::mutex mutex_;
   Poller* poller_;
+  WaitQueue returns_;  // that are back, and whose jobs are not woken yet
+  mutable std::mutex mutex_;
+  bool blocked_ = false;  // a thread is in receive()
   Post* first_ = nullptr;
   Post* last_ = nullptr;
-  WaitQueue returns_;     // that are back, and whose jobs are not woken yet
-  bool blocked_ = false;  // a thread is in receive()
   std::condition_variable came_back_;
 
   std::atomic<int> users_ = 0;

@@ -296,7 +296,6 @@ void Loop::poll(TimePoint deadline) noexcept {
 
 void Loop::deliver_posts() noexcept {
   if (wake_hook_ != nullptr) wake_hook_(*this);
-  mailbox_->wake_receivers();
   Post* post = mailbox_->take_all();
   while (post != nullptr) {
     const std::unique_ptr<Post> current(std::exchange(post, post->next));
@@ -394,14 +393,14 @@ TimePoint Loop::next_deadline() const noexcept {
 
 /// True if another thread or a signal may wake a job.
 bool Loop::hears_from_outside() const noexcept {
-  return wake_hook_ != nullptr || mailbox_->in_use();
+  return wake_hook_ != nullptr || !errands_.empty() || mailbox_->in_use();
 }
 
 /// True if nothing can ever wake a job. A signal may only if somebody hears it.
 bool Loop::stuck() const noexcept {
   const bool signal_awaited = wake_hook_ != nullptr && stop_hearers_ > 0;
   return ready_.empty() && onlookers_.empty() && timers_.empty() &&
-         !signal_awaited && !mailbox_->in_use() &&
+         !signal_awaited && errands_.empty() && !mailbox_->in_use() &&
          (waiting_ == 0 || poller_.hopeless());
 }
 
@@ -591,7 +590,6 @@ bool Loop::held_back(const JobBlock& job, bool force) noexcept {
 void Errand::begin(JobBlock& job) noexcept {
   for_ = &job;
   loop_of(job).errands_.push_back(*this);
-  loop_of(job).mailbox()->add_remote();
   for (JobBlock* j = for_; j != nullptr; j = j->group_->owner()) ++j->shields_;
 }
 
@@ -600,7 +598,6 @@ void Errand::end() noexcept {
   Loop& loop = loop_of(*for_);
   if (loop.held_kills_ != 0) for_->budget = 0;
   for (JobBlock* j = for_; j != nullptr; j = j->group_->owner()) --j->shields_;
-  loop.mailbox()->expect_one_less();
   loop.errands_.remove(*this);
 }
 
