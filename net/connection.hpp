@@ -124,6 +124,10 @@ class RecvEvent : public SocketEvent {
       : SocketEvent(slot), buffer_(buffer) {}
   bool attempt() noexcept override;
   void undo() noexcept override { undo_claim(Direction::kRead); }
+
+  /// Before an attempt: has it fill another buffer.
+  void fill(std::span<char> buffer) noexcept { buffer_ = buffer; }
+
   bool idle() const noexcept override { return awaits_request(); }
   void describe(Description& out) const override { describe_as("recv", out); }
   std::size_t value() const noexcept { return got_; }

@@ -7,5 +7,6 @@
 #include "address.hpp"
 #include "socket.hpp"
 #include "connection.hpp"
+#include "stream.hpp"
 #include "listener.hpp"
 #include "server.hpp"

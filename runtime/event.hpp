@@ -199,7 +199,8 @@ class Await<E> {
 /// Gives any I/O event the error_code form of the standard library's
 /// filesystem: the error is stored instead of thrown.
 ///
-/// E offers error(), what it would throw, and value(), what it would return.
+/// E offers error(), what it would throw, and value(), what it would return;
+/// and code(), if what it would throw need not be an error of the system.
 template <class E>
 class Coded final : public E {
  public:
@@ -207,7 +208,11 @@ class Coded final : public E {
       : E(std::move(event)), code_(&code) {}
 
   auto result() {
-    code_->assign(this->error(), std::system_category());
+    if constexpr (requires { this->code(); }) {
+      *code_ = this->code();
+    } else {
+      code_->assign(this->error(), std::system_category());
+    }
     return this->value();
   }
 

@@ -270,14 +270,17 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
 }
 
 void SlotEvent::raise(const char* call, const std::string& object) const {
-  const std::string what = concat({call, " ", object});
-  if (error_ == EEXIST) {
+  throw_on_descriptor(error_, concat({call, " ", object}));
+}
+
+void throw_on_descriptor(int error, const std::string& what) {
+  if (error == EEXIST) {
     throw_error(
         Misuse(concat({what,
                        ": its number is in use by a Connection, Listener or "
                        "Descriptor: wait on that instead of the number"})));
   }
-  if (error_ != EBUSY) throw_system(error_, what);
+  if (error != EBUSY) throw_system(error, what);
   throw_error(Misuse(concat({what,
                              ": another job waits for the same already; let "
                              "one job do all the reading and one all the "

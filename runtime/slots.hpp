@@ -255,6 +255,10 @@ class Descriptor {
 /// non-blocking. Returns: its owner. Throws: std::system_error.
 Descriptor adopt(Fd fd);
 
+/// Throws what an error number says of `what`, an operation on a descriptor
+/// and its name; EBUSY and EEXIST are Misuse.
+[[noreturn]] void throw_on_descriptor(int error, const std::string& what);
+
 /// What the events on descriptors share: a slot, and one try of a system
 /// call after the other until it succeeds or would block.
 ///
