@@ -72,11 +72,6 @@ for server in echo_blocking echo_callbacks echo; do
   stop
 done
 
-title "load: ten connections, every byte checked"
-start echo --quiet
-run load echo "127.0.0.1:$port" --connections 10 --seconds 1
-stop
-
 title "greet: five clients at once are answered after one second"
 start greet
 begin=$SECONDS
@@ -87,4 +82,15 @@ for name in Ada Alan Edsger Grace Tony; do
 done
 wait "${clients[@]}"
 echo "all five took about $((SECONDS - begin)) s"
+stop
+
+title "ipc: two processes, two loops, messages between them"
+run ipc
+
+title "crawler: the same pages one by one, with threads, with jobs"
+run crawler
+
+title "load: ten connections, every byte checked"
+start echo --quiet
+run load echo "127.0.0.1:$port" --connections 10 --seconds 1
 stop

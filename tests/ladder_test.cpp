@@ -99,7 +99,7 @@ TEST_CASE("ladder: an unknown option is refused in one line", "[ladder]") {
   }
 }
 
-/// The programs that print without being told more.
+/// The programs that print without being told more, and soon.
 Words printing_programs() {
   Words names = kPrograms;
   names.pop_back();
@@ -430,6 +430,78 @@ TEST_CASE("echo_callbacks: short of descriptors, clients wait until others go",
     CHECK(clients.front().receive(1) == "x");
     clients.pop_front();
   }
+}
+
+// -------------------------------------------------------------- ipc, crawler
+
+TEST_CASE("ipc: every question gets its answer, in order", "[ladder]") {
+  const Run run("ipc", {"--questions", "3"});
+  CHECK(run.end.code == 0);
+  CHECK(run.err == "");
+  const auto lines = lines_of(run.out);
+  REQUIRE(lines.size() == 4);
+  const auto asks = lines[0].find(" asks process ");
+  REQUIRE(asks != std::string::npos);
+  const std::string other = "process " + lines[0].substr(asks + 14);
+  CHECK(lines[1] == other + " says: 168 primes below 1000");
+  CHECK(lines[2] == other + " says: 303 primes below 2000");
+  CHECK(lines[3] == other + " says: 430 primes below 3000");
+  CHECK(lines_of(Run("ipc", {"--questions", "0"}).out).size() == 1);
+}
+
+TEST_CASE("ipc: many questions may be under way", "[ladder]") {
+  const Run run("ipc", {"--questions", "60"});
+  CHECK(run.end.code == 0);
+  CHECK(lines_of(run.out).size() == 61);
+  CHECK(contains(run.out, ": 6057 primes below 60000\n"));
+}
+
+TEST_CASE("ipc: a process that is killed is missed by the other",
+          "[ladder]") {
+  Program ipc(command_of("ipc", {"--questions", "1000000"}));
+  const std::string first = ipc.line();
+  const auto other = static_cast<pid_t>(
+      std::strtol(first.c_str() + first.rfind(' '), nullptr, 10));
+  REQUIRE(other > 1);
+  ipc.line();
+  REQUIRE(::kill(other, SIGKILL) == 0);
+  CHECK(ipc.wait().code == 1);
+  CHECK(contains(ipc.err(), "ipc: receive answer "));
+}
+
+TEST_CASE("ipc: Ctrl-C ends both", "[ladder]") {
+  Program ipc(command_of("ipc", {"--questions", "1000000"}));
+  const std::string first = ipc.line();
+  const auto other = static_cast<pid_t>(
+      std::strtol(first.c_str() + first.rfind(' '), nullptr, 10));
+  CHECK(ipc.stop(SIGINT).code == 130);
+  CHECK(::kill(other, 0) == -1);
+}
+
+TEST_CASE("crawler: three ways fetch the same pages", "[ladder]") {
+  const Run run("crawler", {"--pages", "10", "--delay", "5ms"});
+  CHECK(run.end.code == 0);
+  CHECK(run.err == "");
+  const auto lines = lines_of(run.out);
+  REQUIRE(lines.size() == 4);
+  CHECK(contains(lines[0], "10 pages from 127.0.0.1:"));
+  const char* const names[] = {"one after the other", "a thread for each",
+                               "a job for each"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CAPTURE(lines[i + 1]);
+    CHECK(lines[i + 1].rfind(names[i], 0) == 0);
+    CHECK(contains(lines[i + 1], " s    10 pages "));
+  }
+  // One after the other cannot be faster than this.
+  CHECK(std::strtod(lines[1].c_str() + 22, nullptr) >= 0.05);
+}
+
+TEST_CASE("crawler: Ctrl-C ends it whatever it is doing", "[ladder]") {
+  Program crawler(command_of("crawler", {"--delay", "60m"}));
+  crawler.line();
+  eventually("a page that is fetched",
+             [&] { return contains(crawler.dump(), "readline"); });
+  CHECK(crawler.stop(SIGINT).code == 130);
 }
 
 // ------------------------------------------------------------------ the demo
