@@ -115,15 +115,17 @@ std::string fetch_blocking(const Address& server, int page) {
 Pages fetch_with_threads(const Address& server, int count) {
   Pages pages(static_cast<std::size_t>(count));
   std::vector<std::exception_ptr> errors(pages.size());
-  {
-    std::vector<std::jthread> threads;
+  std::vector<std::thread> threads;
+  const auto too_many = caught([&] {
     for (std::size_t i = 0; i < pages.size(); ++i) {
       threads.emplace_back([&, i] {
         errors[i] = caught(
             [&] { pages[i] = fetch_blocking(server, static_cast<int>(i)); });
       });
     }
-  }
+  });
+  for (std::thread& thread : threads) thread.join();
+  if (too_many) std::rethrow_exception(too_many);
   for (const auto& error : errors) {
     if (error) std::rethrow_exception(error);
   }
