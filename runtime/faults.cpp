@@ -18,11 +18,13 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",      "socketpair",   "bind",       "listen",     "accept",
-    "connect",     "recv",         "send",       "read",       "write",
-    "close",       "shutdown",     "getsockopt", "setsockopt", "getsockname",
-    "getpeername", "get_flags",    "set_flags",  "file_type",  "unlink",
-    "poll",        "start_thread", "allocate",
+    "socket",       "socketpair", "bind",       "listen",     "accept",
+    "connect",      "recv",       "send",       "read",       "write",
+    "close",        "shutdown",   "getsockopt", "setsockopt", "getsockname",
+    "getpeername",  "get_flags",  "set_flags",  "file_type",  "unlink",
+    "open",         "pread",      "pwrite",     "sendfile",   "seek",
+    "file_size",    "sync",       "truncate",   "rename",     "poll",
+    "start_thread", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -130,6 +132,7 @@ std::string FaultPlan::log() const {
 /// Counts a call. Returns: the negated error that a fail() rule has for it,
 /// or 0.
 int FaultPlan::strike(Call call) noexcept {
+  const Lock lock(mutex_);
   Tally& tally = tallies_[static_cast<std::size_t>(call)];
   ++tally.made;
   for (const Rule& rule : rules_) {
@@ -142,6 +145,7 @@ int FaultPlan::strike(Call call) noexcept {
 }
 
 int FaultPlan::strike_interruptible(Call call) noexcept {
+  const Lock lock(mutex_);
   if (const int error = strike(call)) return error;
   if (interrupt_every_ == 0 || ++interruptible_ % interrupt_every_ != 0) {
     return 0;
@@ -151,6 +155,7 @@ int FaultPlan::strike_interruptible(Call call) noexcept {
 }
 
 int FaultPlan::strike_descriptor(Call call, int fd) noexcept {
+  const Lock lock(mutex_);
   if (const int error = strike_interruptible(call)) return error;
   if (wait_every_ == 0 || !tells_to_wait(call, fd)) return 0;
   ++told_to_wait_;
@@ -190,6 +195,7 @@ std::size_t FaultPlan::shorter(int fd, std::size_t size) noexcept {
   } else if (type != S_IFIFO && type != S_IFREG) {
     return size;
   }
+  const Lock lock(mutex_);
   ++shortened_;
   return 1;
 }
@@ -311,6 +317,67 @@ int FaultPlan::file_type(int fd) noexcept {
 int FaultPlan::unlink(const char* path) noexcept {
   if (const int error = strike(Call::kUnlink)) return error;
   return Layer::unlink(path);
+}
+
+int FaultPlan::open(const char* path, int flags, unsigned mode) noexcept {
+  if (const int error = strike_interruptible(Call::kOpen)) return error;
+  return Layer::open(path, flags, mode);
+}
+
+ssize_t FaultPlan::pread(int fd, void* data, std::size_t size,
+                         std::int64_t offset) noexcept {
+  if (const int error = strike_interruptible(Call::kPread)) return error;
+  return Layer::pread(fd, data, shorter(fd, size), offset);
+}
+
+ssize_t FaultPlan::pwrite(int fd, const void* data, std::size_t size,
+                          std::int64_t offset) noexcept {
+  if (const int error = strike_interruptible(Call::kPwrite)) return error;
+  return Layer::pwrite(fd, data, shorter(fd, size), offset);
+}
+
+ssize_t FaultPlan::read_cached(int fd, void* data, std::size_t size,
+                               std::int64_t offset) noexcept {
+  if (const int error = strike_interruptible(Call::kPread)) return error;
+  return Layer::read_cached(fd, data, shorter(fd, size), offset);
+}
+
+ssize_t FaultPlan::write_cached(int fd, const void* data,
+                                std::size_t size) noexcept {
+  if (const int error = strike_interruptible(Call::kWrite)) return error;
+  return Layer::write_cached(fd, data, shorter(fd, size));
+}
+
+ssize_t FaultPlan::sendfile(int socket, int file, std::int64_t offset,
+                            std::size_t size) noexcept {
+  if (const int error = strike_descriptor(Call::kSendfile, socket))
+    return error;
+  return Layer::sendfile(socket, file, offset, shorter(socket, size));
+}
+
+std::int64_t FaultPlan::seek(int fd, std::int64_t offset, int whence) noexcept {
+  if (const int error = strike(Call::kSeek)) return error;
+  return Layer::seek(fd, offset, whence);
+}
+
+std::int64_t FaultPlan::file_size(int fd) noexcept {
+  if (const int error = strike(Call::kFileSize)) return error;
+  return Layer::file_size(fd);
+}
+
+int FaultPlan::sync(int fd, bool data_only) noexcept {
+  if (const int error = strike_interruptible(Call::kSync)) return error;
+  return Layer::sync(fd, data_only);
+}
+
+int FaultPlan::truncate(int fd, std::int64_t size) noexcept {
+  if (const int error = strike_interruptible(Call::kTruncate)) return error;
+  return Layer::truncate(fd, size);
+}
+
+int FaultPlan::rename(const char* from, const char* to) noexcept {
+  if (const int error = strike(Call::kRename)) return error;
+  return Layer::rename(from, to);
 }
 
 int FaultPlan::start_thread(void* (*body)(void*) noexcept,

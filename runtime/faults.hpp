@@ -25,6 +25,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -54,13 +55,23 @@ enum class Call : std::uint8_t {
   kSetFlags,
   kFileType,
   kUnlink,
+  kOpen,
+  kPread,  // also what lies in memory already
+  kPwrite,
+  kSendfile,
+  kSeek,
+  kFileSize,
+  kSync,
+  kTruncate,
+  kRename,
   kPoll,
   kStartThread,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 23;
+inline constexpr std::size_t kCallCount = 32;
 
-/// Makes system calls of this thread fail while it lives. Rules may be added
+/// Makes system calls of this thread, and of what it offloads, fail while it
+/// lives. Rules may be added
 /// at any time and count from then on. The earliest that strikes decides.
 /// Lifetime: as sys::Layer.
 class FaultPlan final : public sys::Layer {
@@ -138,6 +149,22 @@ class FaultPlan final : public sys::Layer {
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
+  int open(const char* path, int flags, unsigned mode) noexcept override;
+  ssize_t pread(int fd, void* data, std::size_t size,
+                std::int64_t offset) noexcept override;
+  ssize_t pwrite(int fd, const void* data, std::size_t size,
+                 std::int64_t offset) noexcept override;
+  ssize_t read_cached(int fd, void* data, std::size_t size,
+                      std::int64_t offset) noexcept override;
+  ssize_t write_cached(int fd, const void* data,
+                       std::size_t size) noexcept override;
+  ssize_t sendfile(int socket, int file, std::int64_t offset,
+                   std::size_t size) noexcept override;
+  std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;
+  std::int64_t file_size(int fd) noexcept override;
+  int sync(int fd, bool data_only) noexcept override;
+  int truncate(int fd, std::int64_t size) noexcept override;
+  int rename(const char* from, const char* to) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,
@@ -161,6 +188,8 @@ class FaultPlan final : public sys::Layer {
     int fd;
   };
 
+  using Lock = std::lock_guard<std::recursive_mutex>;
+
   const Tally& at(Call call) const noexcept {
     return tallies_[static_cast<std::size_t>(call)];
   }
@@ -171,6 +200,8 @@ class FaultPlan final : public sys::Layer {
   bool may_wait(int fd) noexcept;
   std::size_t shorter(int fd, std::size_t size) noexcept;
 
+  // Guards all that follows: what is offloaded asks on other threads.
+  mutable std::recursive_mutex mutex_;
   std::array<Tally, kCallCount> tallies_;
   std::vector<Rule> rules_;
   bool one_byte_ = false;

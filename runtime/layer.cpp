@@ -103,6 +103,55 @@ int Layer::unlink(const char* path) noexcept {
   return below_.unlink(path);
 }
 
+int Layer::open(const char* path, int flags, unsigned mode) noexcept {
+  return below_.open(path, flags, mode);
+}
+
+ssize_t Layer::pread(int fd, void* data, std::size_t size,
+                     std::int64_t offset) noexcept {
+  return below_.pread(fd, data, size, offset);
+}
+
+ssize_t Layer::pwrite(int fd, const void* data, std::size_t size,
+                      std::int64_t offset) noexcept {
+  return below_.pwrite(fd, data, size, offset);
+}
+
+ssize_t Layer::read_cached(int fd, void* data, std::size_t size,
+                           std::int64_t offset) noexcept {
+  return below_.read_cached(fd, data, size, offset);
+}
+
+ssize_t Layer::write_cached(int fd, const void* data,
+                            std::size_t size) noexcept {
+  return below_.write_cached(fd, data, size);
+}
+
+ssize_t Layer::sendfile(int socket, int file, std::int64_t offset,
+                        std::size_t size) noexcept {
+  return below_.sendfile(socket, file, offset, size);
+}
+
+std::int64_t Layer::seek(int fd, std::int64_t offset, int whence) noexcept {
+  return below_.seek(fd, offset, whence);
+}
+
+std::int64_t Layer::file_size(int fd) noexcept {
+  return below_.file_size(fd);
+}
+
+int Layer::sync(int fd, bool data_only) noexcept {
+  return below_.sync(fd, data_only);
+}
+
+int Layer::truncate(int fd, std::int64_t size) noexcept {
+  return below_.truncate(fd, size);
+}
+
+int Layer::rename(const char* from, const char* to) noexcept {
+  return below_.rename(from, to);
+}
+
 int Layer::poll(pollfd* descriptors, unsigned long count,
                 int timeout_ms) noexcept {
   return below_.poll(descriptors, count, timeout_ms);

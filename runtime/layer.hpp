@@ -48,6 +48,22 @@ class Layer : public Calls {
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
+  int open(const char* path, int flags, unsigned mode) noexcept override;
+  ssize_t pread(int fd, void* data, std::size_t size,
+                std::int64_t offset) noexcept override;
+  ssize_t pwrite(int fd, const void* data, std::size_t size,
+                 std::int64_t offset) noexcept override;
+  ssize_t read_cached(int fd, void* data, std::size_t size,
+                      std::int64_t offset) noexcept override;
+  ssize_t write_cached(int fd, const void* data,
+                       std::size_t size) noexcept override;
+  ssize_t sendfile(int socket, int file, std::int64_t offset,
+                   std::size_t size) noexcept override;
+  std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;
+  std::int64_t file_size(int fd) noexcept override;
+  int sync(int fd, bool data_only) noexcept override;
+  int truncate(int fd, std::int64_t size) noexcept override;
+  int rename(const char* from, const char* to) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,

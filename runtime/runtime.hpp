@@ -33,6 +33,7 @@
 #include "within.hpp"
 #include "shield.hpp"
 #include "combine.hpp"
+#include "file.hpp"
 // between jobs
 #include "sync.hpp"
 #include "generator.hpp"

@@ -8,8 +8,13 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/sendfile.h>
+#endif
 
+#include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
 
@@ -146,6 +151,102 @@ int Calls::file_type(int fd) noexcept {
 
 int Calls::unlink(const char* path) noexcept {
   return checked(::unlink(path));
+}
+
+int Calls::open(const char* path, int flags, unsigned mode) noexcept {
+  return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
+}
+
+ssize_t Calls::pread(int fd, void* data, std::size_t size,
+                     std::int64_t offset) noexcept {
+  return checked(::pread(fd, data, size, static_cast<off_t>(offset)));
+}
+
+ssize_t Calls::pwrite(int fd, const void* data, std::size_t size,
+                      std::int64_t offset) noexcept {
+  return checked(::pwrite(fd, data, size, static_cast<off_t>(offset)));
+}
+
+#if defined(__linux__) && defined(RWF_NOWAIT)
+
+ssize_t Calls::read_cached(int fd, void* data, std::size_t size,
+                           std::int64_t offset) noexcept {
+  const iovec piece{data, size};
+  return checked(
+      ::preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+}
+
+ssize_t Calls::write_cached(int fd, const void* data,
+                            std::size_t size) noexcept {
+  const iovec piece{const_cast<void*>(data), size};
+  return checked(::pwritev2(fd, &piece, 1, -1, RWF_NOWAIT));
+}
+
+#else
+
+ssize_t Calls::read_cached(int, void*, std::size_t, std::int64_t) noexcept {
+  return -EOPNOTSUPP;
+}
+
+ssize_t Calls::write_cached(int, const void*, std::size_t) noexcept {
+  return -EOPNOTSUPP;
+}
+
+#endif
+
+ssize_t Calls::sendfile(int socket, int file, std::int64_t offset,
+                        std::size_t size) noexcept {
+#if defined(__linux__)
+  off_t from = static_cast<off_t>(offset);
+  return checked(::sendfile(socket, file, &from, size));
+#elif defined(__APPLE__)
+  off_t count = static_cast<off_t>(size);
+  const int result =
+      ::sendfile(file, socket, static_cast<off_t>(offset), &count, nullptr, 0);
+  // What went out before it would have blocked is told in `count`.
+  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+  off_t count = 0;
+  const int result = ::sendfile(file, socket, static_cast<off_t>(offset), size,
+                                nullptr, &count, 0);
+  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
+#else
+  static_cast<void>(socket), static_cast<void>(file);
+  static_cast<void>(offset), static_cast<void>(size);
+  return -ENOSYS;
+#endif
+}
+
+std::int64_t Calls::seek(int fd, std::int64_t offset, int whence) noexcept {
+  return checked(std::int64_t{::lseek(fd, static_cast<off_t>(offset), whence)});
+}
+
+std::int64_t Calls::file_size(int fd) noexcept {
+  struct stat status;
+  const int result = checked(::fstat(fd, &status));
+  return result < 0 ? result : std::int64_t{status.st_size};
+}
+
+// On macOS fsync(2) leaves it in the cache of the disk.
+int Calls::sync(int fd, bool data_only) noexcept {
+#if defined(__APPLE__)
+  static_cast<void>(data_only);
+  if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;
+  return checked(::fsync(fd));  // a file system that knows no such thing
+#elif defined(__linux__) || defined(__NetBSD__) || defined(__OpenBSD__)
+  return checked(data_only ? ::fdatasync(fd) : ::fsync(fd));
+#else
+  static_cast<void>(data_only);
+  return checked(::fsync(fd));
+#endif
+}
+
+int Calls::truncate(int fd, std::int64_t size) noexcept {
+  return checked(::ftruncate(fd, static_cast<off_t>(size)));
+}
+
+int Calls::rename(const char* from, const char* to) noexcept {
+  return checked(::rename(from, to));
 }
 
 int Calls::poll(pollfd* descriptors, unsigned long count,

@@ -19,6 +19,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 
 struct pollfd;
 
@@ -53,6 +54,29 @@ class Calls {
   virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
   virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)
   virtual int unlink(const char* path) noexcept;
+  /// Always close-on-exec.
+  virtual int open(const char* path, int flags, unsigned mode) noexcept;
+  virtual ssize_t pread(int fd, void* data, std::size_t size,
+                        std::int64_t offset) noexcept;
+  virtual ssize_t pwrite(int fd, const void* data, std::size_t size,
+                         std::int64_t offset) noexcept;
+  /// What of a file lies in memory: preadv2(2) with RWF_NOWAIT. -EAGAIN if the
+  /// disk would be asked, -EOPNOTSUPP if the system cannot tell. An offset of
+  /// -1 stands for the descriptor's own, which then moves on.
+  virtual ssize_t read_cached(int fd, void* data, std::size_t size,
+                              std::int64_t offset) noexcept;
+  /// The same for writing, at the descriptor's own offset.
+  virtual ssize_t write_cached(int fd, const void* data,
+                               std::size_t size) noexcept;
+  /// From a file to a socket. -EINVAL or -ENOSYS if the system cannot do it.
+  virtual ssize_t sendfile(int socket, int file, std::int64_t offset,
+                           std::size_t size) noexcept;
+  virtual std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept;
+  virtual std::int64_t file_size(int fd) noexcept;
+  /// Has the disk keep what was written; `data_only` as fdatasync(2).
+  virtual int sync(int fd, bool data_only) noexcept;
+  virtual int truncate(int fd, std::int64_t size) noexcept;
+  virtual int rename(const char* from, const char* to) noexcept;
   virtual int poll(pollfd* descriptors, unsigned long count,
                    int timeout_ms) noexcept;
   /// Starts a thread that runs by itself: detached, and with all signals

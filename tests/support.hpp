@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -405,6 +406,31 @@ class ShortCalls : public violet::sys::Calls {
     if (interrupted()) return -EINTR;
     return Calls::poll(descriptors, count, timeout_ms);
   }
+  ssize_t pread(int fd, void* data, std::size_t size,
+                std::int64_t offset) noexcept override {
+    if (interrupted()) return -EINTR;
+    return Calls::pread(fd, data, limited(fd, size), offset);
+  }
+  ssize_t pwrite(int fd, const void* data, std::size_t size,
+                 std::int64_t offset) noexcept override {
+    if (interrupted()) return -EINTR;
+    return Calls::pwrite(fd, data, limited(fd, size), offset);
+  }
+  ssize_t read_cached(int fd, void* data, std::size_t size,
+                      std::int64_t offset) noexcept override {
+    if (interrupted()) return -EINTR;
+    return Calls::read_cached(fd, data, limited(fd, size), offset);
+  }
+  ssize_t write_cached(int fd, const void* data,
+                       std::size_t size) noexcept override {
+    if (interrupted()) return -EINTR;
+    return Calls::write_cached(fd, data, limited(fd, size));
+  }
+  ssize_t sendfile(int socket, int file, std::int64_t offset,
+                   std::size_t size) noexcept override {
+    if (interrupted()) return -EINTR;
+    return Calls::sendfile(socket, file, offset, limited(socket, size));
+  }
   bool shortens() const noexcept override { return true; }
 
  private:
@@ -424,7 +450,7 @@ class ShortCalls : public violet::sys::Calls {
     return std::min<std::size_t>(size, 1);
   }
 
-  unsigned count_ = 0;
+  std::atomic<unsigned> count_ = 0;  // what is offloaded counts, too
 };
 
 /// Installs ShortCalls for its scope if VIOLET_TEST_IO is "short". Stands at
