@@ -242,9 +242,10 @@ Task<Indexed<T>> any(std::vector<Task<T>> tasks) {
 /// if they had never been awaited.
 template <class... E>
 class AnyEvent final : public Event {
-  static_assert((!internal::is_part<E> && ...),
-                "violet: any() of a task with a limit and an event: make all "
-                "of them tasks, since a task cannot be undone at once");
+  static_assert((!internal::is_undone_late<E> && ...),
+                "violet: any() of events undoes all but the first, and a task "
+                "with a limit, or an offloaded call, cannot be undone at once: "
+                "make all of them tasks");
 
  public:
   using Result =

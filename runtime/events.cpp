@@ -5,9 +5,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
 
 namespace violet {
 
@@ -95,30 +99,173 @@ bool WritableEvent::attempt() noexcept {
 bool ReadEvent::attempt() noexcept {
   if (buffer_.empty()) return true;
   if (!have_slot()) return true;
-  return drive<Direction::kRead>([this](int fd) -> ssize_t {
-    if (slot_->borrowed()) {
-      const ssize_t refused = ask(POLLIN);
-      if (refused == -EAGAIN && !allows(O_RDONLY)) return -EBADF;
-      if (refused < 0) return refused;
-    }
+  return drive<Direction::kRead>(
+      [this](int fd) { return slot_->file() ? read_file(fd) : read_from(fd); });
+}
+
+ssize_t ReadEvent::read_from(int fd) noexcept {
+  if (slot_->borrowed()) {
+    const ssize_t refused = ask(POLLIN);
+    if (refused == -EAGAIN && !allows(O_RDONLY)) return -EBADF;
+    if (refused < 0) return refused;
+  }
+  const ssize_t count = sys::uninterrupted(
+      [&] { return sys::calls->read(fd, buffer_.data(), buffer_.size()); });
+  if (count < 0) return count;
+  got_ = static_cast<std::size_t>(count);
+  slot_->received(got_, buffer_.size());
+  return count;
+}
+
+// -------------------------------------------------------------------- of files
+
+namespace {
+
+// What is copied from or to memory at once, or asked of a disk.
+constexpr std::size_t kFilePieceBytes = std::size_t{256} << 10;
+
+/// True if a call that must not wait for the disk would have to.
+bool asks_disk(Slot& slot, ssize_t error) noexcept {
+  if (error == -EAGAIN) return true;
+  if (error != -EOPNOTSUPP && error != -ENOSYS) return false;
+  slot.traits |= kAsksDisk;
+  return true;
+}
+
+/// What is to be said if there is no thread to ask the disk: EAGAIN would mean
+/// that there will be an edge.
+ssize_t no_thread(int error) noexcept {
+  return error == EAGAIN ? -ENOMEM : -error;
+}
+
+bool may_lie_in_memory(const Slot& slot) noexcept {
+  return (slot.traits & kAsksDisk) == 0;
+}
+
+}  // namespace
+
+internal::ReadAhead::ReadAhead(int fd, std::int64_t from,
+                               std::size_t most) noexcept
+    : HeapCall(OffloadPool::standard(), Loop::current()),
+      offset(from),
+      data(static_cast<char*>(sys::calls->allocate(most))),
+      fd_(fd),
+      most_(most) {}
+
+internal::ReadAhead::~ReadAhead() {
+  std::free(data);
+}
+
+void internal::ReadAhead::work() noexcept {
+  result = sys::uninterrupted(
+      [this] { return sys::calls->pread(fd_, data, most_, offset); });
+}
+
+ssize_t ReadEvent::read_file(int fd) noexcept {
+  if (ahead_ != nullptr) return read_ahead(fd);
+  const std::size_t most = std::min(buffer_.size(), kFilePieceBytes);
+  if (may_lie_in_memory(*slot_)) {
     const ssize_t count = sys::uninterrupted(
-        [&] { return sys::calls->read(fd, buffer_.data(), buffer_.size()); });
-    if (count < 0) return count;
-    got_ = static_cast<std::size_t>(count);
-    slot_->received(got_, buffer_.size());
-    return count;
-  });
+        [&] { return sys::calls->read_cached(fd, buffer_.data(), most, -1); });
+    if (count >= 0) got_ = static_cast<std::size_t>(count);
+    if (count >= 0 || !asks_disk(*slot_, count)) return count;
+  }
+  const std::int64_t offset = sys::calls->seek(fd, 0, SEEK_CUR);
+  if (offset < 0) return static_cast<ssize_t>(offset);
+  ahead_.reset(new (std::nothrow) internal::ReadAhead(fd, offset, most));
+  if (ahead_ == nullptr || ahead_->data == nullptr) return -ENOMEM;
+  return read_ahead(fd);
+}
+
+/// Takes what was read ahead, and only now moves the descriptor on. If somebody
+/// else has moved it meanwhile, it begins anew.
+ssize_t ReadEvent::read_ahead(int fd) noexcept {
+  if (!ahead_->attempt(*job(), error_)) return kAway;
+  if (error_ != 0) return no_thread(error_);
+  const HeldCall<internal::ReadAhead> back = std::move(ahead_);
+  if (back->result < 0) return back->result;
+  if (sys::calls->seek(fd, 0, SEEK_CUR) != back->offset) return kGoBehind;
+  sys::calls->seek(fd, back->result, SEEK_CUR);
+  got_ = static_cast<std::size_t>(back->result);
+  std::memcpy(buffer_.data(), back->data, got_);
+  return back->result;
+}
+
+internal::WritePiece::WritePiece(Fd owned) noexcept
+    : OffloadWait(OffloadPool::standard()), own_(std::move(owned)) {}
+
+void internal::WritePiece::prepare(int fd, std::string_view data) noexcept {
+  fd_ = own_ ? own_.get() : fd;
+  data_ = data;
+}
+
+void internal::WritePiece::work() noexcept {
+  result = sys::uninterrupted(
+      [this] { return sys::calls->write(fd_, data_.data(), data_.size()); });
 }
 
 void WriteEvent::describe(Description& out) const {
   out.text = concat({"write ", name(), " ", written_, "/", data_.size()});
 }
 
+// A piece that is away uses the caller's data: whatever becomes of the
+// descriptor, it has to come back first.
 bool WriteEvent::attempt() noexcept {
   if (data_.empty()) return true;
   if (!have_slot()) return true;
-  return drive<Direction::kWrite>([this](int fd) { return write_on(fd); });
+  if (away_ && !receive_piece()) return false;
+  return drive<Direction::kWrite>(
+      [this](int fd) { return slot_->file() ? write_file(fd) : write_on(fd); });
 }
+
+bool WriteEvent::receive_piece() noexcept {
+  if (!attempt_part(*piece_)) return false;
+  away_ = false;
+  if (piece_->result > 0) {
+    written_ += static_cast<std::size_t>(piece_->result);
+    slot_->sent(static_cast<std::size_t>(piece_->result));
+  }
+  return true;
+}
+
+/// Returns: as write_on, or kAway.
+ssize_t WriteEvent::write_file(int fd) noexcept {
+  if (piece_ != nullptr) {  // one has come back
+    const ssize_t result = std::exchange(piece_->result, 0);
+    if (result < 0) return result;
+    if (written_ == data_.size()) return 0;
+    if (result > 0 && !spend()) return kGoBehind;
+  }
+  if (may_lie_in_memory(*slot_)) {
+    const ssize_t done = write_cached(fd);
+    if (done >= 0 || done == kGoBehind || !asks_disk(*slot_, done)) return done;
+  }
+  if (piece_ == nullptr) {
+    // A number that is ours may be closed, and used again, by another job.
+    const int own = slot_->borrowed() ? -1 : sys::calls->duplicate(fd);
+    if (own < 0 && !slot_->borrowed()) return own;
+    piece_.reset(new (std::nothrow) internal::WritePiece(Fd(own)));
+    if (piece_ == nullptr) return -ENOMEM;
+  }
+  piece_->prepare(fd, data_.substr(written_, kFilePieceBytes));
+  away_ = !attempt_part(*piece_);
+  return away_ ? kAway : no_thread(piece_->error());
+}
+
+ssize_t WriteEvent::write_cached(int fd) noexcept {
+  for (;;) {
+    const std::string_view rest = data_.substr(written_, kFilePieceBytes);
+    const ssize_t count = sys::uninterrupted(
+        [&] { return sys::calls->write_cached(fd, rest.data(), rest.size()); });
+    if (count <= 0) return count == 0 ? -EAGAIN : count;
+    written_ += static_cast<std::size_t>(count);
+    slot_->sent(static_cast<std::size_t>(count));
+    if (written_ == data_.size()) return 0;
+    if (!spend()) return kGoBehind;
+  }
+}
+
+// -------------------------------------------------------- of everything else
 
 // A borrowed pipe may be blocking: poll(2) promises room for PIPE_BUF bytes
 // and no more.

@@ -4,10 +4,11 @@
 // says `co_await sleep(1s)`. Nothing here knows more of the scheduler than
 // any other file may; a user's own events are written in the same way.
 //
-// Built on: scheduler, slots.
+// Built on: offload, scheduler, slots.
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <source_location>
 #include <span>
@@ -15,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "offload.hpp"
 #include "scheduler.hpp"
 
 namespace violet {
@@ -254,6 +256,46 @@ inline WritableEvent writable(const Descriptor& owned) noexcept {
   return WritableEvent(owned);
 }
 
+namespace internal {
+
+/// What is read from a file into memory of its own, and taken from there when
+/// the job goes on: so a kill has consumed nothing, and need not wait.
+class ReadAhead final : public HeapCall {
+ public:
+  ReadAhead(int fd, std::int64_t from, std::size_t most) noexcept;
+  ReadAhead(const ReadAhead&) = delete;
+  ~ReadAhead() override;
+
+  const std::int64_t offset;
+  char* data;          // null if there was no memory
+  ssize_t result = 0;  // once it is back
+
+ private:
+  void work() noexcept override;
+
+  int fd_;  // if it is closed meanwhile, nobody takes the result
+  std::size_t most_;
+};
+
+/// What is written to a file at a time.
+class WritePiece final : public OffloadWait {
+ public:
+  explicit WritePiece(Fd owned) noexcept;
+  void prepare(int fd, std::string_view data) noexcept;
+  int error() const noexcept { return error_; }
+
+  ssize_t result = 0;  // once it is back
+
+ private:
+  void work() noexcept override;
+
+  const Fd own_;  // a number that nobody else closes; -1 if fd_ is such
+  int fd_ = -1;
+  std::string_view data_;
+};
+
+}  // namespace internal
+
 class ReadEvent : public DescriptorEvent {
  public:
   ReadEvent(int fd, std::span<char> buffer) noexcept
@@ -261,7 +303,10 @@ class ReadEvent : public DescriptorEvent {
   ReadEvent(const Descriptor& owned, std::span<char> buffer) noexcept
       : DescriptorEvent(owned), buffer_(buffer) {}
   bool attempt() noexcept override;
-  void undo() noexcept override { undo_claim(Direction::kRead); }
+  void undo() noexcept override {
+    ahead_.reset();
+    undo_claim(Direction::kRead);
+  }
   void describe(Description& out) const override {
     out.text = concat({"read ", name()});
   }
@@ -273,8 +318,13 @@ class ReadEvent : public DescriptorEvent {
   }
 
  private:
+  ssize_t read_from(int fd) noexcept;
+  ssize_t read_file(int fd) noexcept;
+  ssize_t read_ahead(int fd) noexcept;
+
   std::span<char> buffer_;  // the caller's, for the time of the wait
   std::size_t got_ = 0;
+  HeldCall<internal::ReadAhead> ahead_;  // for a file, if it has to wait
 };
 
 class WriteEvent : public DescriptorEvent {
@@ -284,7 +334,10 @@ class WriteEvent : public DescriptorEvent {
   WriteEvent(const Descriptor& owned, std::string_view data) noexcept
       : DescriptorEvent(owned), data_(data) {}
   bool attempt() noexcept override;
-  void undo() noexcept override { undo_claim(Direction::kWrite); }
+  void undo() noexcept override {
+    if (piece_ != nullptr) undo_part(*piece_);
+    undo_claim(Direction::kWrite);
+  }
   void describe(Description& out) const override;
   int error() const noexcept { return error_; }
   std::size_t value() const noexcept { return written_; }
@@ -293,19 +346,34 @@ class WriteEvent : public DescriptorEvent {
     return written_;
   }
 
+  // As of PartEvent, for a limit: a piece of a file that is being written is
+  // waited for. Unlike a part, it may be undone all the same: any() does.
+  bool give_up(std::string_view) noexcept {
+    return given_up_ = piece_ == nullptr || piece_->withdraw();
+  }
+  bool given_up() const noexcept { return given_up_; }
+  static constexpr bool kCanBeUndone = true;
+
  private:
   ssize_t write_on(int fd) noexcept;
+  ssize_t write_file(int fd) noexcept;
+  ssize_t write_cached(int fd) noexcept;
+  bool receive_piece() noexcept;
 
   std::string_view data_;  // the caller's, for the time of the wait
   std::size_t written_ = 0;
+  std::unique_ptr<internal::WritePiece> piece_;  // for a file, as ahead_ above
+  bool away_ = false;                            // that is offloaded
+  bool given_up_ = false;
 };
 
-/// Reads what is there, up to the size of the buffer.
-/// Suspends: until something is there.
+/// Reads what is there, up to the size of the buffer: from a pipe, a terminal,
+/// a file, whatever the descriptor is.
+/// Suspends: until something is there. A file is read off the loop, unless what
+/// is asked for lies in memory and the system can tell (preadv2(2)).
 /// Returns: the number of bytes; 0 at the end, or for an empty buffer.
 /// Throws: std::system_error; Misuse if another job reads it.
 /// Kill: no byte has been consumed.
-/// Cost: regular files block the loop for the time of read(2).
 template <class D>
 ReadEvent read(const D& descriptor, std::span<char> buffer) noexcept {
   return ReadEvent(descriptor, buffer);
@@ -317,11 +385,13 @@ Coded<ReadEvent> read(const D& descriptor, std::span<char> buffer,
 }
 
 /// Writes all of `data`.
-/// Suspends: whenever the descriptor takes no more.
+/// Suspends: whenever the descriptor takes no more. A file is written off the
+/// loop, unless the system says that it need not wait (pwritev2(2)).
 /// Returns: the number of bytes written: all, unless the error_code form
 /// reports an error.
 /// Throws: std::system_error; Misuse if another job writes it.
-/// Kill: some of it may have been written.
+/// Kill: some of it may have been written. Waits for a piece of a file that is
+/// being written, of 256 KiB at most.
 template <class D>
 WriteEvent write(const D& descriptor, std::string_view data) noexcept {
   return WriteEvent(descriptor, data);

@@ -18,13 +18,13 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",       "socketpair", "bind",       "listen",     "accept",
-    "connect",      "recv",       "send",       "read",       "write",
-    "close",        "shutdown",   "getsockopt", "setsockopt", "getsockname",
-    "getpeername",  "get_flags",  "set_flags",  "file_type",  "unlink",
-    "open",         "pread",      "pwrite",     "sendfile",   "seek",
-    "file_size",    "sync",       "truncate",   "rename",     "poll",
-    "start_thread", "allocate",
+    "socket",      "socketpair",   "bind",       "listen",     "accept",
+    "connect",     "recv",         "send",       "read",       "write",
+    "close",       "shutdown",     "getsockopt", "setsockopt", "getsockname",
+    "getpeername", "duplicate",    "get_flags",  "set_flags",  "file_type",
+    "unlink",      "open",         "pread",      "pwrite",     "sendfile",
+    "seek",        "file_size",    "sync",       "truncate",   "rename",
+    "poll",        "start_thread", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -299,6 +299,11 @@ int FaultPlan::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
   return Layer::getpeername(fd, name, size);
 }
 
+int FaultPlan::duplicate(int fd) noexcept {
+  if (const int error = strike(Call::kDuplicate)) return error;
+  return Layer::duplicate(fd);
+}
+
 int FaultPlan::get_flags(int fd) noexcept {
   if (const int error = strike(Call::kGetFlags)) return error;
   return Layer::get_flags(fd);
@@ -338,7 +343,8 @@ ssize_t FaultPlan::pwrite(int fd, const void* data, std::size_t size,
 
 ssize_t FaultPlan::read_cached(int fd, void* data, std::size_t size,
                                std::int64_t offset) noexcept {
-  if (const int error = strike_interruptible(Call::kPread)) return error;
+  const Call call = offset < 0 ? Call::kRead : Call::kPread;
+  if (const int error = strike_interruptible(call)) return error;
   return Layer::read_cached(fd, data, shorter(fd, size), offset);
 }
 

@@ -51,6 +51,7 @@ enum class Call : std::uint8_t {
   kSetsockopt,
   kGetsockname,
   kGetpeername,
+  kDuplicate,
   kGetFlags,
   kSetFlags,
   kFileType,
@@ -68,7 +69,7 @@ enum class Call : std::uint8_t {
   kStartThread,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 32;
+inline constexpr std::size_t kCallCount = 33;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -145,6 +146,7 @@ class FaultPlan final : public sys::Layer {
                  unsigned size) noexcept override;
   int getsockname(int fd, sockaddr* name, unsigned* size) noexcept override;
   int getpeername(int fd, sockaddr* name, unsigned* size) noexcept override;
+  int duplicate(int fd) noexcept override;
   int get_flags(int fd) noexcept override;
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;

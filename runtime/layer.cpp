@@ -87,6 +87,10 @@ int Layer::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
   return below_.getpeername(fd, name, size);
 }
 
+int Layer::duplicate(int fd) noexcept {
+  return below_.duplicate(fd);
+}
+
 int Layer::get_flags(int fd) noexcept {
   return below_.get_flags(fd);
 }

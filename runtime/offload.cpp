@@ -288,6 +288,36 @@ void OffloadWait::describe(Description& out) const {
   out.text = concat({"offload, ", text_of_state()});
 }
 
+// System calls in it go to the kernel: who answered them when it began may be
+// gone before it ends.
+bool HeapCall::attempt(Stack& waiting, int& error) noexcept {
+  if (!away_) {
+    error = send(static_cast<JobBlock&>(waiting), sys::kernel);
+    if (error != 0) return true;
+    mailbox_->add_remote();
+    away_ = true;
+    return false;
+  }
+  if (!is_back()) return false;
+  mailbox_->receive(*this);
+  mailbox_->expect_one_less();
+  away_ = false;
+  return true;
+}
+
+void HeapCall::let_go() noexcept {
+  if (away_) {
+    mailbox_->expect_one_less();
+    if (!of_this_process()) return;
+    if (!take_back() && !mailbox_->leave_behind(*this)) return;
+  }
+  delete this;
+}
+
+void HeapCall::describe(Description& out) const {
+  out.text = concat({"offload, ", text_of_state()});
+}
+
 void internal::check_offload(int error, bool refused) {
   if (error != 0) throw_system(error, "offload: no thread can be made");
   if (!refused) return;

@@ -188,6 +188,36 @@ class OffloadEvent final : public OffloadWait {
   internal::Outcome<Value> outcome_;
 };
 
+/// A call on the heap, which owns all that it uses: of the job that waits for
+/// it, until that lets it go.
+class HeapCall : public PoolCall {
+ public:
+  virtual ~HeapCall() = default;
+
+  /// As Event::attempt, with a place for an error.
+  bool attempt(Stack& waiting, int& error) noexcept;
+  void describe(Description& out) const;
+  using PoolCall::refused;
+
+  /// Nobody waits any more. If it runs, it destroys itself in the end.
+  struct LetGo {
+    void operator()(HeapCall* call) const noexcept { call->let_go(); }
+  };
+
+ protected:
+  HeapCall(OffloadPool& pool, const Loop& loop) noexcept
+      : PoolCall(pool), mailbox_(loop.mailbox()) {}
+
+ private:
+  void let_go() noexcept;
+  void left() noexcept override { delete this; }
+
+  std::shared_ptr<Mailbox> mailbox_;  // this may outlive the loop
+  bool away_ = false;                 // it is sent, and not back
+};
+template <class Call>
+using HeldCall = std::unique_ptr<Call, HeapCall::LetGo>;
+
 /// See offload(abandon, ...).
 struct Abandon {
   explicit Abandon() noexcept {}
@@ -196,37 +226,26 @@ inline const Abandon abandon{};
 
 namespace internal {
 
-/// A call on the heap: of the job that waits, until that leaves it behind.
+/// See offload(abandon, ...).
 template <class F, class... Args>
-class AbandonedCall final : public PoolCall {
+class AbandonedCall final : public HeapCall {
  public:
   using Value = std::invoke_result_t<F&, Args&...>;
 
   template <class G, class... As>
   explicit AbandonedCall(OffloadPool& pool, G&& function, As&&... arguments)
-      : PoolCall(pool),
-        mailbox_(Loop::current().mailbox()),
+      : HeapCall(pool, Loop::current()),
         function_(std::forward<G>(function)),
         arguments_(std::forward<As>(arguments)...) {}
-  Outcome<Value> outcome;
 
-  // For the wait.
-  using PoolCall::begun;
-  using PoolCall::of_this_process;
-  using PoolCall::refused;
-  using PoolCall::send;
-  using PoolCall::take_back;
-  using PoolCall::text_of_state;
-  Mailbox& mailbox() const noexcept { return *mailbox_; }
+  Outcome<Value> outcome;
 
  private:
   void work() noexcept override {
     outcome.keep(
         [this]() -> Value { return std::apply(function_, arguments_); });
   }
-  void left() noexcept override { delete this; }
 
-  std::shared_ptr<Mailbox> mailbox_;  // it may outlive the loop
   [[no_unique_address]] F function_;
   [[no_unique_address]] std::tuple<Args...> arguments_;
 };
@@ -241,38 +260,14 @@ class AbandonEvent final : public Event {
  public:
   using Value = typename Call::Value;
 
-  explicit AbandonEvent(std::unique_ptr<Call> call) noexcept
+  explicit AbandonEvent(HeldCall<Call> call) noexcept
       : call_(std::move(call)) {}
   AbandonEvent(AbandonEvent&& other) noexcept
       : Event(std::move(other)), call_(std::move(other.call_)) {}
 
-  bool attempt() noexcept override {
-    if (!sent_) {
-      auto& waiting = static_cast<JobBlock&>(*job());
-      error_ = call_->send(waiting, sys::kernel);
-      if (error_ != 0) return true;
-      sent_ = true;
-      call_->mailbox().add_remote();
-    } else if (call_->is_back()) {
-      call_->mailbox().receive(*call_);
-      call_->mailbox().expect_one_less();
-      sent_ = false;
-      return true;
-    }
-    return false;
-  }
-
-  void undo() noexcept override {
-    if (!std::exchange(sent_, false)) return;
-    call_->mailbox().expect_one_less();
-    if (!call_->of_this_process()) return;
-    if (call_->take_back()) return;
-    if (!call_->mailbox().leave_behind(*call_)) call_.release();
-  }
-
-  void describe(Description& out) const override {
-    out.text = concat({"offload, ", call_->text_of_state()});
-  }
+  bool attempt() noexcept override { return call_->attempt(*job(), error_); }
+  void undo() noexcept override { call_.reset(); }
+  void describe(Description& out) const override { call_->describe(out); }
 
   Value result() {
     internal::check_offload(error_, call_->refused());
@@ -280,8 +275,7 @@ class AbandonEvent final : public Event {
   }
 
  private:
-  std::unique_ptr<Call> call_;
-  bool sent_ = false;  // and not back
+  HeldCall<Call> call_;  // null once the wait is undone
 };
 
 namespace internal {
@@ -344,10 +338,10 @@ auto offload(Abandon, OffloadPool& pool, F&& function, Args&&... arguments) {
   static_assert((!internal::is_view<std::decay_t<Args>> && ...),
                 "violet: a call that may be left behind owns what it uses: "
                 "pass the owner (a std::string, a std::vector), not a view");
-  using Made = internal::AbandonedCall<std::decay_t<F>, std::decay_t<Args>...>;
+  using Call = internal::AbandonedCall<std::decay_t<F>, std::decay_t<Args>...>;
   return AbandonEvent<std::decay_t<F>, std::decay_t<Args>...>(
-      std::make_unique<Made>(pool, std::forward<F>(function),
-                             std::forward<Args>(arguments)...));
+      HeldCall<Call>(new Call(pool, std::forward<F>(function),
+                              std::forward<Args>(arguments)...)));
 }
 template <class F, class... Args>
   requires(!std::is_same_v<std::remove_cvref_t<F>, OffloadPool>)

@@ -94,6 +94,11 @@ namespace internal {
 /// True for an event that is killed rather than undone, since a task is in it.
 template <class E>
 inline constexpr bool is_part = requires(E& event) { event.given_up(); };
+
+/// True if to undo it would mean to wait, or to cut what a kill may not.
+template <class E>
+inline constexpr bool is_undone_late =
+    is_part<E> && !requires { E::kCanBeUndone; };
 }  // namespace internal
 
 }  // namespace violet

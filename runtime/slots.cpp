@@ -24,6 +24,16 @@ struct Keeper {
   }
 };
 
+/// What the kind of a descriptor tells.
+std::uint8_t traits_of(int fd) noexcept {
+  switch (sys::calls->file_type(fd)) {
+    case S_IFIFO: return kStream;
+    case S_IFREG:
+    case S_IFBLK: return kFile;
+    default: return 0;
+  }
+}
+
 Slots& make_slots() {
   thread_local Keeper keeper;
   slots_here = keeper.slots = new Slots();
@@ -128,7 +138,9 @@ Slot* Slots::borrow(int fd) noexcept {
   Slot* made = nullptr;
   has_memory_for([&] {
     borrowed_.reserve(borrowed_.size() + 1);
-    made = &open(Fd(), kBorrowed, kReadable | kWritable);
+    made = &open(Fd(),
+                 static_cast<std::uint8_t>(kBorrowed | (traits_of(fd) & kFile)),
+                 kReadable | kWritable);
     made->fd = fd;
     borrowed_.push_back(made);
   });
@@ -222,8 +234,7 @@ Descriptor adopt(Fd fd) {
   if ((flags & O_NONBLOCK) == 0) {
     sys::calls->set_flags(fd.get(), flags | O_NONBLOCK);
   }
-  const int type = sys::calls->file_type(fd.get());
-  const std::uint8_t traits = kAdopted | (type == S_IFIFO ? kStream : 0);
+  const auto traits = static_cast<std::uint8_t>(kAdopted | traits_of(fd.get()));
   return Descriptor(
       Slots::here().open(std::move(fd), traits, kReadable | kWritable));
 }
@@ -251,9 +262,9 @@ bool SlotEvent::prepare_wait(Direction direction) noexcept {
 // Whoever goes behind keeps its place at the slot: half of what it writes may
 // be out already.
 bool SlotEvent::not_done(Direction direction, ssize_t negated_error) noexcept {
-  if (negated_error == kGoBehind) {
+  if (negated_error == kGoBehind || negated_error == kAway) {
     claim(direction);
-    go_behind();
+    if (negated_error == kGoBehind) go_behind();
     return false;
   }
   if (negated_error != -EAGAIN) {

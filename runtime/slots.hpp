@@ -48,6 +48,10 @@ enum SlotTraits : std::uint8_t {
   kComplained = 16,
   /// Its peer asks and we answer: it was accepted, not connected.
   kServed = 32,
+  /// A file on a disk: always ready, and yet a read of it may take long.
+  kFile = 64,
+  /// A file of which the system cannot say what lies in memory.
+  kAsksDisk = 128,
 };
 
 /// Beside the ReadyBits in a slot: bytes came in since the last went out, so
@@ -85,6 +89,7 @@ struct alignas(kCacheLineBytes) Slot {
 
   bool stream() const noexcept { return (traits & kStream) != 0; }
   bool borrowed() const noexcept { return (traits & kBorrowed) != 0; }
+  bool file() const noexcept { return (traits & kFile) != 0; }
 
   /// Bytes came in: draws the conclusions from `got` of `asked`.
   void received(std::size_t got, std::size_t asked) noexcept {
@@ -283,6 +288,9 @@ class SlotEvent : public Event {
   /// What an operation returns that has used up its job's budget before it
   /// was done. No error number is so large.
   static constexpr ssize_t kGoBehind = -100000;
+
+  /// The same if something else will wake the job.
+  static constexpr ssize_t kAway = -100001;
 
   /// Runs `operation(fd)` if the slot may be ready. It returns a count or a
   /// negated error number; -EAGAIN waits for the next edge.

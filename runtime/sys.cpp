@@ -135,6 +135,10 @@ int Calls::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
   return checked(::getpeername(fd, name, size));
 }
 
+int Calls::duplicate(int fd) noexcept {
+  return checked(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
 int Calls::get_flags(int fd) noexcept {
   return checked(::fcntl(fd, F_GETFL));
 }

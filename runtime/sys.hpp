@@ -50,6 +50,7 @@ class Calls {
                          unsigned size) noexcept;
   virtual int getsockname(int fd, sockaddr* name, unsigned* size) noexcept;
   virtual int getpeername(int fd, sockaddr* name, unsigned* size) noexcept;
+  virtual int duplicate(int fd) noexcept;             ///< close-on-exec
   virtual int get_flags(int fd) noexcept;             ///< fcntl F_GETFL
   virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
   virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)
