@@ -321,16 +321,24 @@ StreamReadEvent::Fetched StreamReadEvent::conclude(E& part,
 
 // --------------------------------------------------------------------- looking
 
+bool ReadlineEvent::refuse() noexcept {
+  line_ = nullptr;
+  return fail(kTooLong);
+}
+
 bool ReadlineEvent::look_at_rest() noexcept {
   const std::size_t size = unread();
   scanned_ = size;
   if (size > limit_) {
     const bool may_be_stripped =
-        strip_ && !ended() && size == limit_ + 1 && data()[limit_] == '\r';
-    if (!may_be_stripped) return fail(kTooLong);
+        strip_ && !ended() && size - 1 == limit_ && data()[limit_] == '\r';
+    if (!may_be_stripped) return refuse();
   }
   if (!ended()) return false;
-  if (size > 0) piece_ = Piece(data(), size, true);
+  if (size > 0) {
+    line_ = data();
+    line_end_ = line_ + size;
+  }
   take(size);
   return true;
 }
@@ -409,7 +417,7 @@ bool ReadUntilEvent::look() noexcept {
   const Match match = find(separators_, text, scanned_, ended());
   if (match.size == 0) return look_at_rest(match.at);
   if (match.at > limit_) return fail(kTooLong);
-  piece_ = Piece(data(), match.at, match.which);
+  piece_ = Piece(data(), match.at, true, match.which);
   take(match.at + match.size);
   return true;
 }

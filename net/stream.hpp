@@ -99,11 +99,12 @@ class Piece {
   Piece() noexcept {}
   Piece(const char* data, std::size_t size, bool there) noexcept
       : data_(data), size_(size), there_(there) {}
-  Piece(const char* data, std::size_t size, std::size_t separator) noexcept
+  Piece(const char* data, std::size_t size, bool terminated,
+        std::size_t separator) noexcept
       : data_(data),
         size_(size),
         there_(true),
-        terminated_(true),
+        terminated_(terminated),
         separator_(static_cast<std::uint8_t>(separator)) {}
 
   const char* data() const noexcept { return data_; }
@@ -370,7 +371,8 @@ class StreamLook : public StreamReadEvent {
   }
 };
 
-/// readline(), with one byte at the end.
+/// readline(), with one byte at the end. What a program with much input does
+/// most, so this is made for a line that has come already.
 class ReadlineEvent : public StreamLook<ReadlineEvent> {
  public:
   ReadlineEvent(Core* core, char terminator, bool strip,
@@ -383,38 +385,48 @@ class ReadlineEvent : public StreamLook<ReadlineEvent> {
 
   bool look() noexcept {
     const char* const from = data();
-    const std::size_t size = unread();
-    const void* found =
-        std::memchr(from + scanned_, terminator_, size - scanned_);
+    const std::size_t size = unread() - scanned_;
+    const void* found = std::memchr(from + scanned_, terminator_, size);
     if (found == nullptr) [[unlikely]]
       return look_at_rest();
-    const auto length =
-        static_cast<std::size_t>(static_cast<const char*>(found) - from);
-    const bool stripped = strip_ && length > 0 && from[length - 1] == '\r';
-    const std::size_t content = length - (stripped ? 1 : 0);
-    if (content > limit_) [[unlikely]]
-      return fail(kTooLong);
-    piece_ = Piece(from, content, std::size_t{0});
-    take(length + 1);
+    const auto* end = static_cast<const char*>(found);
+    line_ = from;
+    line_end_ = strip_ && end != from && end[-1] == '\r' ? end - 1 : end;
+    if (length() > limit_) [[unlikely]]
+      return refuse();
+    terminated_ = true;
+    take(static_cast<std::size_t>(end - from) + 1);
     return true;
   }
   std::size_t want() const noexcept;
   void describe(Description& out) const override {
     describe_as("readline", out);
   }
-  Piece value() const noexcept { return piece_; }
+  Piece value() const noexcept {
+    if (line_ == nullptr) return Piece();
+    return Piece(line_, length(), terminated_, 0);
+  }
   Piece result() const {
     if (error_ != 0) [[unlikely]]
       raise("readline", limit_);
-    return piece_;
+    return value();
   }
 
  private:
+  std::size_t length() const noexcept {
+    return static_cast<std::size_t>(line_end_ - line_);
+  }
+  bool refuse() noexcept;
   bool look_at_rest() noexcept;
 
   std::size_t limit_;
   std::size_t scanned_ = 0;  // so many bytes hold no terminator
-  Piece piece_;
+
+  // No Piece: loaded as one from where two halves were just stored, it would
+  // hold the processor up.
+  const char* line_ = nullptr;
+  const char* line_end_ = nullptr;
+  bool terminated_ = false;
   char terminator_;
   bool strip_;
 };
@@ -1014,7 +1026,8 @@ class Stream {
 };
 
 /// Sends what comes from one stream through another, up to the end of the
-/// first or `limit` bytes. The two may be the same.
+/// first or `limit` bytes. The two may be the same, or be made in the call:
+/// `co_await copy(Stream(0), Stream(1))`.
 /// Suspends: while nothing comes, or nothing can be sent.
 /// Returns: how many bytes.
 /// Throws: std::system_error "copy 127.0.0.1:50412 to fd 1: Broken pipe".

@@ -112,6 +112,15 @@ TEST_CASE("no exceptions: error codes tell what went wrong, and work goes on",
         "recv: Bad file descriptor\n");
 }
 
+TEST_CASE("no exceptions: streams tell limits and ends by their codes",
+          "[no_exceptions]") {
+  CHECK(output_in("lines") ==
+        "readline: too long\n"
+        "first\n"
+        "read_until: the stream has ended\n"
+        "second\n");
+}
+
 TEST_CASE("no exceptions: kills, limits, groups, channels and the like work",
           "[no_exceptions][libkqueue:so_error]") {
   CHECK(output_in("rest") ==
@@ -141,6 +150,8 @@ TEST_CASE("no exceptions: what would throw aborts with its sentence",
         "from outside\n");
   CHECK(last_words_in("cancelled") ==
         "violet: the run was cancelled: enough of it\n");
+  CHECK(last_words_in("limit") ==
+        "violet: readline unix:, limit 3 bytes: too long\n");
   CHECK(last_words_in("memory") == "violet: out of memory\n");
 
   const std::string deadlock = last_words_in("deadlock");

@@ -1,11 +1,11 @@
 // stream.cpp - what a line costs: readline() against getline(3).
 //
-// 80 bytes and a "\n" each, 64 MiB of them, in two places: in memory, where
+// 80 bytes and a "\n" each, 16 MiB of them, in two places: in memory, where
 // the call that reads is one memcpy(3) of what is asked for (a pipe whose
 // read(2) is answered at the seam; a cookie of fopencookie(3)), and in a
 // memfd, which is read with read(2). getline(3) reads with the buffer that it
 // has by itself, and with one as large as the stream's. All of them take
-// turns, and each sums up the lengths of the lines; the best of seven counts.
+// turns, and each sums up the lengths of the lines; the best of 25 counts.
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -26,7 +26,7 @@ using namespace violet;
 namespace {
 
 constexpr std::size_t kLine = 81;
-constexpr std::size_t kLines = (64 << 20) / kLine;
+constexpr std::size_t kLines = (16 << 20) / kLine;
 constexpr std::size_t kBuffer = 64 * 1024;
 
 /// Where reading in memory has come to.
@@ -112,7 +112,7 @@ struct Contestant {
 
 void race(const char* where, std::vector<Contestant> all,
           const std::string& text, int file) {
-  for (int round = 0; round < 7; ++round) {
+  for (int round = 0; round < 25; ++round) {
     for (Contestant& one : all) {
       const auto start = std::chrono::steady_clock::now();
       const std::size_t sum = one.run(text, file);

@@ -74,6 +74,31 @@ Task<> talk_with_codes() {
   say("recv: " + error.message());
 }
 
+Task<> read_with_codes() {
+  auto [near, far] = connected_pair();
+  const Stream in(std::move(near));
+  const Stream out(std::move(far));
+  std::error_code error;
+  co_await out.write("first\nsecond", error);
+  co_await out.shutdown(error);
+  check(!error, "writing failed");
+  Piece line = co_await in.readline(error, 4);
+  say("readline: " + error.message());
+  line = co_await in.readline(error);
+  say(line);
+  (void)co_await in.read_until(";", error);
+  check(error == StreamError::kEndOfStream, "the end is not told");
+  say("read_until: " + error.message());
+  say(in.buffered());
+}
+
+Task<> read_in_vain() {
+  auto [near, far] = connected_pair();
+  const Stream in(std::move(near));
+  co_await far.sendall("a line");
+  (void)co_await in.readline(3);
+}
+
 Task<> sleep_for_long(std::string name) {
   const Told told(std::move(name));
   co_await violet::sleep(1h);
@@ -202,6 +227,7 @@ Task<> poll_forever() {
 
 int run_mode(std::string_view mode) {
   if (mode == "codes") return run_program(talk_with_codes());
+  if (mode == "lines") return run_program(read_with_codes());
   if (mode == "rest") return run_program(use_the_rest());
   if (mode == "sleep") return run_program(sleeper());
   if (mode == "crew") {
@@ -209,6 +235,7 @@ int run_mode(std::string_view mode) {
   }
   if (mode == "kit") use_the_kit();
   if (mode == "refused") run(connect_in_vain());
+  if (mode == "limit") run(read_in_vain());
   if (mode == "misuse") run(race_of_none());
   if (mode == "outside") spawn(answer);
   if (mode == "deadlock") run(wait_for_each_other());
