@@ -404,7 +404,7 @@ TEST_CASE("stream: a buffer grows to the limit and not to more", "[stream]") {
 TEST_CASE("stream: a long line that comes byte by byte is searched once",
           "[stream]") {
   // Searched anew for each byte, this would take minutes.
-  constexpr std::size_t kSize = 2 << 20;
+  constexpr std::size_t kSize = support::kSanitized ? 1 << 19 : 3 << 19;
   const auto begin = std::chrono::steady_clock::now();
   Scripted calls;
   std::string text = run_of('a', kSize).append("\r\n");
@@ -1896,18 +1896,18 @@ std::uint64_t share(std::uint64_t usual) {
 }  // namespace
 
 TEST_CASE("stream: reading agrees with a model", "[stream][fuzz]") {
-  hold_for_seeds(agree, 1, share(1000), Faults::kNone);
+  hold_for_seeds(agree, 1, share(300), Faults::kNone);
 }
 
 TEST_CASE("stream: reading agrees with a model, whatever calls do",
           "[stream][fuzz]") {
-  hold_for_seeds(agree, 5000, share(200), Faults::kRefusals);
-  hold_for_seeds(agree, 6000, share(40), Faults::kOneByte);
+  hold_for_seeds(agree, 5000, share(80), Faults::kRefusals);
+  hold_for_seeds(agree, 6000, share(20), Faults::kOneByte);
 }
 
 TEST_CASE("stream: what writing has taken arrives, whatever calls do",
           "[stream][fuzz]") {
-  hold_for_seeds(arrive, 1, share(400), Faults::kNone);
-  hold_for_seeds(arrive, 5000, share(200), Faults::kRefusals);
-  hold_for_seeds(arrive, 6000, share(200), Faults::kOneByte);
+  hold_for_seeds(arrive, 1, share(100), Faults::kNone);
+  hold_for_seeds(arrive, 5000, share(50), Faults::kRefusals);
+  hold_for_seeds(arrive, 6000, share(50), Faults::kOneByte);
 }

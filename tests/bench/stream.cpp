@@ -1,14 +1,12 @@
 // stream.cpp - what a line costs: readline() against getline(3).
 //
 // 80 bytes and a "\n" each, 16 MiB of them, in two places: in memory, where
-// the call that reads is one memcpy(3) of what is asked for (a pipe whose
-// read(2) is answered at the seam; a cookie of fopencookie(3)), and in a
-// memfd, which is read with read(2). getline(3) reads with the buffer that it
+// the call that reads is a memcpy(3) of what is asked for (a pipe whose read(2)
+// is answered at the seam; fmemopen(3)), and in a file that lies in the page
+// cache, which is read with read(2). getline(3) reads with the buffer that it
 // has by itself, and with one as large as the stream's. All of them take
 // turns, and each sums up the lengths of the lines; the best of 25 counts.
 // SPDX-License-Identifier: MIT
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,30 +27,19 @@ constexpr std::size_t kLine = 81;
 constexpr std::size_t kLines = (16 << 20) / kLine;
 constexpr std::size_t kBuffer = 64 * 1024;
 
-/// Where reading in memory has come to.
-class Memory {
+/// Answers read(2) from memory.
+class MemoryCalls final : public sys::Calls {
  public:
-  explicit Memory(const std::string& text) noexcept : rest_(text) {}
-  std::size_t copy_to(void* data, std::size_t size) noexcept {
+  explicit MemoryCalls(const std::string& text) noexcept : rest_(text) {}
+  ssize_t read(int, void* data, std::size_t size) noexcept override {
     const std::size_t count = std::min(size, rest_.size());
     std::memcpy(data, rest_.data(), count);
     rest_.remove_prefix(count);
-    return count;
+    return static_cast<ssize_t>(count);
   }
 
  private:
   std::string_view rest_;
-};
-
-class MemoryCalls final : public sys::Calls {
- public:
-  explicit MemoryCalls(const std::string& text) noexcept : memory_(text) {}
-  ssize_t read(int, void* data, std::size_t size) noexcept override {
-    return static_cast<ssize_t>(memory_.copy_to(data, size));
-  }
-
- private:
-  Memory memory_;
 };
 
 Task<std::size_t> sum_lines(Stream in) {
@@ -85,18 +72,9 @@ std::size_t stream_in_memory(const std::string& text) {
   return sum;
 }
 
-std::FILE* open_memory(Memory& memory) {
-  cookie_io_functions_t functions{};
-  functions.read = [](void* from, char* data, std::size_t size) {
-    return static_cast<ssize_t>(
-        static_cast<Memory*>(from)->copy_to(data, size));
-  };
-  return ::fopencookie(&memory, "r", functions);
-}
-
 std::size_t getline_in_memory(const std::string& text, std::size_t buffer) {
-  Memory memory(text);
-  return sum_lines(open_memory(memory), buffer);
+  char* data = const_cast<char*>(text.data());  // it only reads
+  return sum_lines(::fmemopen(data, text.size(), "r"), buffer);
 }
 
 Fd rewound(int file) {
@@ -150,13 +128,13 @@ int main() {
          [](const std::string& t, int) { return getline_in_memory(t, 0); }}},
        text, -1);
 
-  const Fd file(::memfd_create("lines", MFD_CLOEXEC));
-  for (std::string_view rest = text; !rest.empty();) {
-    const ssize_t count = ::write(file.get(), rest.data(), rest.size());
-    if (count <= 0) std::abort();
-    rest.remove_prefix(static_cast<std::size_t>(count));
+  std::FILE* file = std::tmpfile();
+  if (file == nullptr) std::abort();
+  if (std::fwrite(text.data(), 1, text.size(), file) != text.size() ||
+      std::fflush(file) != 0) {
+    std::abort();
   }
-  race("memfd",
+  race("file",
        {{"readline",
          [](const std::string&, int f) {
            return run(sum_lines(Stream(adopt(rewound(f)))));
@@ -169,5 +147,6 @@ int main() {
          [](const std::string&, int f) {
            return sum_lines(::fdopen(rewound(f).release(), "r"), 0);
          }}},
-       text, file.get());
+       text, ::fileno(file));
+  std::fclose(file);
 }
