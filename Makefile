@@ -103,7 +103,7 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
-         -fno-exceptions,$(CXXFLAGS)),apps/delegation.cpp),$(wildcard \
+         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp),$(wildcard \
          apps/*.cpp)))
 FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
 SINGLE:= $B/single/violet.hpp $B/single/violet/testing.hpp

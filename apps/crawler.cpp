@@ -159,8 +159,8 @@ Task<> crawl(int count, Duration delay) {
   TaskGroup beside;
   beside.spawn(serve_pages, std::move(listener), delay);
 
-  const Pages one_by_one = co_await measured(
-      "one after the other", 1, fetch_one_by_one(server, count));
+  const Pages one_by_one = co_await measured("one after the other", 1,
+                                             fetch_one_by_one(server, count));
   const Pages by_threads = co_await measured(
       "a thread for each", count, fetch_beside_the_loop(server, count));
   const Pages by_jobs =

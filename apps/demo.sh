@@ -7,9 +7,11 @@
 set -eu
 build=${1:-build}
 pid=
+folder=
 
-# Whatever happens, no server is left.
-trap '[ -z "$pid" ] || kill -KILL "$pid" 2> /dev/null || :' EXIT
+# Whatever happens, no server is left, and no file.
+trap '[ -z "$pid" ] || kill -KILL "$pid" 2> /dev/null || :
+      [ -z "$folder" ] || rm -rf "$folder"' EXIT
 
 title() { printf '\n== %s\n\n' "$*"; }
 run() {
@@ -89,6 +91,17 @@ run ipc
 
 title "crawler: the same pages one by one, with threads, with jobs"
 run crawler
+
+title "upload: a file is there when all of it is, and not before"
+folder=$(mktemp -d)
+start upload --dir "$folder"
+exec {client}<> "/dev/tcp/127.0.0.1/$port"
+echo "these few words" >&"$client"
+exec {client}>&-
+until [ -f "$folder/upload-1" ]; do sleep 0.1; done
+echo "upload-1 holds: $(cat "$folder/upload-1")"
+rm -r "$folder"
+stop
 
 title "load: ten connections, every byte checked"
 start echo --quiet

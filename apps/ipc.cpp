@@ -28,9 +28,9 @@ class Messages {
   Task<bool> send(std::string text) {
     std::error_code gone;
     const auto size = static_cast<std::uint32_t>(text.size());
-    const char head[] = {
-        static_cast<char>(size >> 24), static_cast<char>(size >> 16),
-        static_cast<char>(size >> 8), static_cast<char>(size)};
+    const char head[] = {static_cast<char>(size >> 24),
+                         static_cast<char>(size >> 16),
+                         static_cast<char>(size >> 8), static_cast<char>(size)};
     co_await stream_.write(std::string_view(head, sizeof head), gone);
     if (!gone) co_await stream_.sendall(text, gone);
     co_return !gone;
@@ -80,8 +80,7 @@ Task<> answer(Fd socket) {
     if (!question) co_return;
     int end = 0;
     std::from_chars(question->data(), question->data() + question->size(), end);
-    const std::string text =
-        concat({primes_below(end), " primes below ", end});
+    const std::string text = concat({primes_below(end), " primes below ", end});
     const bool sent = co_await messages.send(text);
     if (!sent) co_return;
   }

@@ -72,7 +72,8 @@ const Words kPrograms{"hello", "sleepy", "delegation",    "produce",
 
 /// What a program needs to run in a test.
 Words usual_options(const std::string& name) {
-  const bool serves = name == "greet" || contains(name, "echo");
+  const bool serves =
+      name == "greet" || name == "upload" || contains(name, "echo");
   return serves ? Words{"--port", "0"} : Words{};
 }
 
@@ -456,8 +457,7 @@ TEST_CASE("ipc: many questions may be under way", "[ladder]") {
   CHECK(contains(run.out, ": 6057 primes below 60000\n"));
 }
 
-TEST_CASE("ipc: a process that is killed is missed by the other",
-          "[ladder]") {
+TEST_CASE("ipc: a process that is killed is missed by the other", "[ladder]") {
   Program ipc(command_of("ipc", {"--questions", "1000000"}));
   const std::string first = ipc.line();
   const auto other = static_cast<pid_t>(

@@ -1,0 +1,211 @@
+// upload.cpp - stores what each TCP client sends as a new file.
+//
+// New here: work that is limited, and disks that are slow. A semaphore lets so
+// many clients store at a time; the others are connected and wait in line.
+// Files are written off the loop, a block behind what is received. A file gets
+// its name when all of it is on the disk; only then is the client told, and
+// until then there is nothing that anybody else would see or that would stay.
+// SPDX-License-Identifier: MIT
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <system_error>
+
+#include "../net/net.hpp"
+#include "args.hpp"
+
+using namespace violet;
+
+namespace {
+
+struct Settings {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8888;
+  std::string folder = ".";
+  std::size_t max_transfers = 100;
+  std::uint64_t max_size = 0;
+  Duration idle_timeout = std::chrono::minutes(1);
+  Duration grace = std::chrono::seconds(5);
+  bool quiet = false;
+  bool verbose = false;
+};
+
+constexpr std::size_t kBlockBytes = 64 * 1024;
+constexpr std::string_view kPartPrefix = ".upload-";
+
+// --------------------------------------------------------- files and their
+// names
+
+/// Removes what uploads of processes that are no more have left behind, which
+/// only a crash or SIGKILL can bring about.
+void remove_leftovers(const std::string& folder) {
+  DIR* const listing = ::opendir(folder.c_str());
+  if (listing == nullptr) throw_system(errno, concat({"open ", folder}));
+  while (const dirent* const entry = ::readdir(listing)) {
+    const std::string_view name = entry->d_name;
+    if (!name.starts_with(kPartPrefix) || !name.ends_with(".part")) continue;
+    const long owner =
+        std::strtol(&entry->d_name[kPartPrefix.size()], nullptr, 10);
+    if (owner <= 0) continue;
+    if (::kill(static_cast<pid_t>(owner), 0) == 0 || errno != ESRCH) continue;
+    ::unlink(concat({folder, "/", name}).c_str());
+  }
+  ::closedir(listing);
+}
+
+/// The file of an upload that is not complete; it goes with this.
+class PartFile {
+ public:
+  explicit PartFile(const std::string& folder)
+      : path_(concat(
+            {folder, "/", kPartPrefix, ::getpid(), "-", ++made_, ".part"})) {}
+  PartFile(const PartFile&) = delete;
+  ~PartFile() { ::unlink(path_.c_str()); }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  static inline int made_ = 0;
+
+  std::string path_;
+};
+
+/// Gives a complete file the first name that is free from `number` on, and
+/// makes the name durable. Blocks. Returns: the number.
+int publish(const PartFile& part, const std::string& folder, int number) {
+  while (::link(part.path().c_str(),
+                concat({folder, "/upload-", number}).c_str()) != 0) {
+    if (errno != EEXIST) throw_system(errno, concat({"link ", part.path()}));
+    ++number;
+  }
+  const Fd directory(::open(folder.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!directory || ::fsync(directory.get()) != 0) {
+    throw_system(errno, concat({"sync ", folder}));
+  }
+  return number;
+}
+
+// ------------------------------------------------------------------- one
+// client
+
+class Uploads {
+ public:
+  explicit Uploads(const Settings& settings)
+      : settings_(settings), transfers_(settings.max_transfers) {
+    if (settings.idle_timeout > Duration::zero()) {
+      patience_ = settings.idle_timeout;
+    }
+  }
+
+  /// Stores what the client sends, and tells it how that went.
+  Task<> receive(Connection conn) {
+    const auto transfer = co_await transfers_.acquire();
+    std::string answer;
+    std::exception_ptr error;
+    try {
+      answer = co_await store(conn);
+    } catch (...) {
+      error = std::current_exception();
+      answer = concat({"failed: ", text_of(error), "\n"});
+    }
+    std::error_code gone;
+    co_await within(patience_, conn.sendall(answer, gone));
+    if (!error) co_return;
+    co_await take_leave(conn);
+    std::rethrow_exception(error);
+  }
+
+ private:
+  /// Returns: "stored NAME BYTES\n".
+  Task<std::string> store(Connection& conn) {
+    const PartFile part(settings_.folder);
+    FileOptions options = for_writing();
+    options.exclusive = true;
+    FileWriter out(co_await open_file(part.path(), options), kBlockBytes);
+    std::uint64_t size = 0;
+    for (;;) {
+      const auto room = co_await out.room();
+      const auto count = co_await within(patience_, conn.recv(room));
+      if (!count) throw_system(ETIMEDOUT, "receive");
+      if (*count == 0) break;
+      size += *count;
+      if (settings_.max_size != 0 && size > settings_.max_size) {
+        throw_system(
+            EFBIG, concat({"store more than ", settings_.max_size, " bytes"}));
+      }
+      out.commit(*count);
+    }
+    co_await out.sync();
+    co_await out.close();
+    auto call = [&] { return publish(part, settings_.folder, next_); };
+    const int number = co_await offload(call);
+    next_ = number + 1;
+    co_return concat({"stored upload-", number, " ", size, "\n"});
+  }
+
+  /// Lets a client that still sends read why we do not listen any more: if we
+  /// closed with bytes unread, it would only see a reset.
+  Task<> take_leave(Connection& conn) {
+    std::error_code gone;
+    char dropped[16 * 1024];
+    Deadline limit(std::chrono::seconds(2));
+    static_cast<void>(caught([&] { conn.shutdown(Half::kSending); }));
+    for (std::size_t count = 1; count > 0;) {
+      const auto received =
+          co_await within(limit, conn.recv(std::span<char>(dropped), gone));
+      count = received ? *received : 0;
+    }
+  }
+
+  const Settings& settings_;
+  Semaphore transfers_;
+  Duration patience_ = Duration::max();  // with a client that stalls
+  int next_ = 1;                         // names before this are taken
+};
+
+Task<> serve_uploads(Settings settings) {
+  remove_leftovers(settings.folder);
+  Uploads uploads(settings);
+  ServerOptions options;
+  options.grace = settings.grace;
+  options.log = settings.quiet     ? Log::kErrors
+                : settings.verbose ? Log::kVerbose
+                                   : Log::kNormal;
+  auto handler = [&](Connection conn) {
+    return uploads.receive(std::move(conn));
+  };
+  co_await server(settings.host, settings.port, handler, options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  Args args("upload", "stores what each TCP client sends as a new file");
+  args.text("--host", "ADDRESS", "where to listen (127.0.0.1)", settings.host);
+  args.number("--port", "port, 0 for any free one (8888)", settings.port, 0,
+              65535);
+  args.text("--dir", "FOLDER", "where to store (.)", settings.folder);
+  args.number("--max-transfers", "clients that store at a time (100)",
+              settings.max_transfers, 1, 100'000);
+  args.size("--max-size", "bytes of a file, 0: no limit (0)", settings.max_size,
+            0, ~std::uint64_t{0});
+  args.time("--idle-timeout", "give up a client that stalls, 0: never (1m)",
+            settings.idle_timeout);
+  args.time("--grace", "how long clients may finish at the end (5s)",
+            settings.grace);
+  args.flag("--quiet", "log errors only", settings.quiet);
+  args.flag("--verbose", "log clients that vanish, too", settings.verbose);
+  args.parse(argc, argv);
+  std::string refusal;
+  Address::parse(settings.host, settings.port, refusal);
+  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
+  return run_program(serve_uploads(settings));
+}

@@ -1,0 +1,282 @@
+// upload_test.cpp - the upload server, as its clients and its disk see it.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+#include "support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// A folder that goes with all that is stored in it.
+class Store {
+ public:
+  Store() {
+    const char* base = std::getenv("TMPDIR");
+    path_ = std::string(base == nullptr ? "/tmp" : base) + "/violet.XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) fail_with_errno("mkdtemp");
+  }
+  Store(const Store&) = delete;
+  ~Store() {
+    for (const std::string& name : names()) ::unlink(file(name).c_str());
+    ::rmdir(path_.c_str());
+  }
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + '/' + name; }
+
+  /// What is in it, hidden or not.
+  Words names() const {
+    Words found;
+    DIR* const listing = ::opendir(path_.c_str());
+    while (const dirent* entry = ::readdir(listing)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") found.push_back(name);
+    }
+    ::closedir(listing);
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+ private:
+  std::string path_;
+};
+
+/// An upload server on a port of its own, ready for clients.
+struct Upload : Program {
+  explicit Upload(const Store& store, const Words& options = {},
+                  const std::string& shell = "")
+      : Program(command_of(store, options, shell)) {
+    const std::string first = line();
+    port = static_cast<std::uint16_t>(
+        std::strtoul(first.c_str() + first.rfind(':') + 1, nullptr, 10));
+  }
+
+  static Words command_of(const Store& store, const Words& options,
+                          const std::string& shell) {
+    Words command{build_path("upload"), "--port", "0", "--dir", store.path()};
+    command.insert(command.end(), options.begin(), options.end());
+    if (shell.empty()) return command;
+    Words whole{"/bin/sh", "-c", shell + "; exec \"$0\" \"$@\""};
+    whole.insert(whole.end(), command.begin(), command.end());
+    return whole;
+  }
+
+  /// Sends all of it. Returns: the answer.
+  std::string store(std::string_view data) const {
+    const Client client(port);
+    client.send(data);
+    client.finish_sending();
+    return client.receive_rest();
+  }
+
+  std::uint16_t port = 0;
+};
+
+std::string stored(int number, std::size_t size) {
+  return "stored upload-" + std::to_string(number) + " " +
+         std::to_string(size) + "\n";
+}
+
+}  // namespace
+
+TEST_CASE("upload: what a client sends becomes a file, byte for byte",
+          "[upload]") {
+  const Store store;
+  Upload upload(store);
+  int number = 0;
+  for (const std::size_t size : {0, 1, 65535, 65536, 65537, 3'000'000}) {
+    CAPTURE(size);
+    const std::string data = noise(size);
+    CHECK(upload.store(data) == stored(++number, size));
+    const std::string path = store.file("upload-" + std::to_string(number));
+    CHECK((contents(path) == data));
+  }
+  CHECK(store.names().size() == 6);
+  CHECK(upload.stop(SIGINT).code == 0);
+  CHECK(upload.err() == "upload: stopped: 6 served, 0 cut\n");
+}
+
+TEST_CASE("upload: a file that is there is never touched", "[upload]") {
+  const Store store;
+  std::ofstream(store.file("upload-1")) << "mine";
+  std::ofstream(store.file("upload-3")) << "mine, too";
+  const Upload upload(store);
+  CHECK(upload.store("a") == stored(2, 1));
+  CHECK(upload.store("b") == stored(4, 1));
+  CHECK(contents(store.file("upload-1")) == "mine");
+  CHECK(contents(store.file("upload-3")) == "mine, too");
+}
+
+TEST_CASE("upload: a file is not seen before all of it is there", "[upload]") {
+  const Store store;
+  Upload upload(store);
+  Client client(upload.port);
+  client.send("half of");
+  eventually("a part file", [&] { return store.names().size() == 1; });
+  CHECK(contains(store.names()[0], ".upload-"));
+  client.send(" it");
+  client.finish_sending();
+  CHECK(client.receive_rest() == stored(1, 10));
+  CHECK(store.names() == Words{"upload-1"});
+}
+
+TEST_CASE("upload: a reset leaves nothing", "[upload]") {
+  const Store store;
+  Upload upload(store);
+  for (int i = 0; i < 20; ++i) {
+    Client client(upload.port);
+    client.send(noise(static_cast<std::size_t>(i) * 10'000));
+    client.reset();
+  }
+  CHECK(upload.store("after all") == stored(1, 9));
+  eventually("a folder without parts",
+             [&] { return store.names() == Words{"upload-1"}; });
+}
+
+TEST_CASE("upload: only so many store at a time, the others wait in line",
+          "[upload]") {
+  const Store store;
+  Upload upload(store, {"--max-transfers", "2"});
+  std::list<Client> clients;
+  for (int i = 0; i < 5; ++i) {
+    clients.emplace_back(upload.port).send("x");
+    const auto lines = static_cast<std::size_t>(std::max(0, i - 1));
+    const std::size_t storing = std::min<std::size_t>(2, clients.size());
+    eventually("a client in its place", [&] {
+      const std::string dump = upload.dump();
+      return count_of(dump, "waiting for recv fd") == storing &&
+             count_of(dump, "semaphore") >= lines;
+    });
+  }
+  CHECK(store.names().size() == 2);
+  // Who came first is served first, whoever has finished first.
+  for (Client& client : clients) client.finish_sending();
+  int number = 0;
+  for (Client& client : clients) {
+    CAPTURE(++number);
+    CHECK(contains(client.receive_rest(), "stored upload-"));
+  }
+  CHECK(store.names().size() == 5);
+}
+
+TEST_CASE("upload: a disk that is full is told, and nothing stays",
+          "[upload]") {
+  const Store store;
+  Upload upload(store, {}, "ulimit -f 100; trap '' XFSZ");
+  const std::string answer = upload.store(noise(1 << 20));
+  CHECK(contains(answer, "failed: write " + store.path() + "/.upload-"));
+  CHECK(contains(answer, ".part: File too large\n"));
+  CHECK(store.names().empty());
+  upload.wait_for_error("File too large");
+  CHECK(upload.store("little") == stored(1, 6));
+}
+
+TEST_CASE("upload: who sends too much is told so, even while it sends",
+          "[upload]") {
+  const Store store;
+  Upload upload(store, {"--max-size", "100KiB"});
+  CHECK(upload.store(noise(100 * 1024)) == stored(1, 100 * 1024));
+  CHECK(upload.store(noise(4 << 20)) ==
+        "failed: store more than 102400 bytes: File too large\n");
+  CHECK(store.names() == Words{"upload-1"});
+}
+
+TEST_CASE("upload: who stalls is given up", "[upload]") {
+  const Store store;
+  Upload upload(store, {"--idle-timeout", "20ms", "--max-transfers", "1"});
+  Client client(upload.port);
+  client.send("and then");
+  CHECK(client.receive_rest() == "failed: receive: Connection timed out\n");
+  client.close();
+  CHECK(upload.store("x") == stored(1, 1));
+  CHECK(store.names() == Words{"upload-1"});
+}
+
+TEST_CASE(
+    "upload: a stop gives clients their time, and leaves nothing of who "
+    "is cut",
+    "[upload]") {
+  const Store store;
+  Upload upload(store, {"--grace", "100ms"});
+  const Client client(upload.port);
+  client.send("never ended");
+  eventually("a part file", [&] { return store.names().size() == 1; });
+  CHECK(upload.stop(SIGTERM).code == 0);
+  CHECK(contains(upload.err(), "upload: stopped: 1 served, 1 cut\n"));
+  CHECK(store.names().empty());
+}
+
+TEST_CASE("upload: what a killed process has left goes at the next start",
+          "[upload]") {
+  const Store store;
+  {
+    Upload killed(store);
+    const Client client(killed.port);
+    client.send("never ended");
+    eventually("a part file", [&] { return store.names().size() == 1; });
+    killed.signal(SIGKILL);
+    killed.wait();
+  }
+  const std::string of_others =
+      store.file(".upload-" + std::to_string(::getpid()) + "-1.part");
+  std::ofstream(of_others) << "still alive";
+  CHECK(store.names().size() == 2);
+  const Upload upload(store);
+  CHECK(store.names().size() == 1);
+  CHECK(contents(of_others) == "still alive");
+}
+
+TEST_CASE("upload: a folder that is not there is told in one line",
+          "[upload]") {
+  Program upload(
+      {build_path("upload"), "--port", "0", "--dir", "/nowhere/at/all"});
+  CHECK(upload.wait().code == 1);
+  CHECK(upload.err() ==
+        "upload: open /nowhere/at/all: No such file or directory\n");
+  CHECK(upload.out() == "");
+}
+
+TEST_CASE("upload: a thousand clients at once, half of which reset",
+          "[upload]") {
+  const ManyDescriptors many;
+  REQUIRE(many.at_least(1100));
+  const Store store;
+  Upload upload(store);
+  std::list<std::pair<Client, std::string>> stay;
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    std::string data = noise(i * 37 % 20'000, i);
+    if (i % 2 == 0) {
+      auto& [client, sent] = stay.emplace_back(upload.port, std::move(data));
+      client.send(sent);
+    } else {
+      Client client(upload.port);
+      client.send(data);
+      client.reset();
+    }
+  }
+  for (const auto& [client, sent] : stay) client.finish_sending();
+  for (const auto& [client, sent] : stay) {
+    const std::string answer = client.receive_rest();
+    char name[32] = "";
+    std::size_t size = 0;
+    REQUIRE(std::sscanf(answer.c_str(), "stored %31s %zu", name, &size) == 2);
+    CHECK(size == sent.size());
+    CHECK((contents(store.file(name)) == sent));
+  }
+  eventually("a folder without parts",
+             [&] { return store.names().size() == 500; });
+  CHECK(upload.stop(SIGINT).code == 0);
+}
