@@ -189,8 +189,10 @@ $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 	$(NEWER)@mkdir -p $(@D) && echo "  compile $<"
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
-# What runs at most once for each client is compiled for size.
-SELDOM = $(foreach o,dump error loops program signals,runtime/$o.o) \
+# What runs at most once for each client is compiled for size, and so is what
+# only passes system calls on.
+SELDOM = $(foreach o,sys dump error signals signal_events loops program \
+         process,runtime/$o.o) \
          $(foreach o,address socket listener server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
 

@@ -248,7 +248,8 @@ void SocketEvent::throw_error(const char* call) const {
   raise(call, internal::noted_peer(*slot_).text());
 }
 
-void SocketEvent::describe_as(const char* call, Description& out) const {
+[[gnu::cold]] void SocketEvent::describe_as(const char* call,
+                                            Description& out) const {
   out.text = call;
   if (slot_ == nullptr) return;
   out.text +=

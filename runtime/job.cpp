@@ -4,7 +4,7 @@
 
 namespace violet {
 
-std::string Ending::text() const {
+[[gnu::cold]] std::string Ending::text() const {
   if (error) return concat({"at ", text_of(where), ": ", text_of(error)});
   const bool placed = where.line() != 0;
   const std::string by = killer == 0 ? "" : concat({" by #", killer});

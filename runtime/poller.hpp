@@ -76,7 +76,7 @@ class Poller {
   /// Waits until something is ready, `deadline` has passed, or wake() was
   /// called. A deadline in the past only looks. Never returns early of a
   /// deadline for the clock's sake: what is left is rounded up.
-  /// `wake_expected` says that another thread or a signal may call wake(), so
+  /// `wake_expected` says that a wake() from outside is to be reckoned with, so
   /// that a clock of the poller's own must not run ahead.
   /// Returns: what became ready; valid until the next wait.
   virtual std::span<const Ready> wait(TimePoint deadline,

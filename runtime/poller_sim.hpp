@@ -23,8 +23,8 @@ namespace violet {
 ///     options.poller = &time;
 ///     Loop loop(options);
 ///
-/// While another thread or a signal may wake the loop, time flows at its
-/// natural pace instead of jumping.
+/// While another thread may wake the loop, time flows at its natural pace
+/// instead of jumping. Signals come between two jumps.
 class SimPoller final : public Poller {
  public:
   SimPoller() : real_(make_poller()) {}

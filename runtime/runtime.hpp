@@ -42,5 +42,6 @@
 // around a program
 #include "poller_sim.hpp"
 #include "signals.hpp"
+#include "signal_events.hpp"
 #include "loops.hpp"
 #include "program.hpp"

@@ -82,7 +82,7 @@ Loop::Loop(LoopOptions options)
       own_(*this),
       mailbox_(std::make_shared<Mailbox>(poller_)) {}
 
-Loop::~Loop() {
+[[gnu::cold]] Loop::~Loop() {
   {
     const Entered entered(*this);
     own_.kill_all("the loop is gone", {}, true);
@@ -282,8 +282,12 @@ void Loop::returned(JobBlock& job) noexcept {
 /// Asks what became ready and what time it is. While jobs are ready and
 /// nobody outside can have any news, the question is spared.
 void Loop::poll(TimePoint deadline) noexcept {
-  const bool wake_expected = hears_from_outside();
-  if (ready_.empty() || wake_expected || waiting_ != 0) {
+  // A signal may come at any time, or never: a simulated clock does not stand
+  // still for that.
+  const bool expects_post = mailbox_->in_use() || !errands_.empty();
+  const bool listens = !hearers_.empty();
+  if (ready_.empty() || expects_post || listens || waiting_ != 0) {
+    const bool wake_expected = expects_post || (listens && deadline == kNever);
     for (const Ready& news : poller_.wait(deadline, wake_expected)) {
       slots_.announce(news);
     }
@@ -295,7 +299,10 @@ void Loop::poll(TimePoint deadline) noexcept {
 }
 
 void Loop::deliver_posts() noexcept {
-  if (wake_hook_ != nullptr) wake_hook_(*this);
+  for (WakeHearer* hearer = hearers_.first(); hearer != nullptr;
+       hearer = hearers_.next(*hearer)) {
+    hearer->woken(*hearer);
+  }
   Post* post = mailbox_->take_all();
   while (post != nullptr) {
     const std::unique_ptr<Post> current(std::exchange(post, post->next));
@@ -391,17 +398,20 @@ TimePoint Loop::next_deadline() const noexcept {
                                               : TimePoint::min();
 }
 
-/// True if another thread or a signal may wake a job.
-bool Loop::hears_from_outside() const noexcept {
-  return wake_hook_ != nullptr || !errands_.empty() || mailbox_->in_use();
-}
-
 /// True if nothing can ever wake a job. A signal may only if somebody hears it.
 bool Loop::stuck() const noexcept {
-  const bool signal_awaited = wake_hook_ != nullptr && stop_hearers_ > 0;
   return ready_.empty() && onlookers_.empty() && timers_.empty() &&
-         !signal_awaited && errands_.empty() && !mailbox_->in_use() &&
-         (waiting_ == 0 || poller_.hopeless());
+         errands_.empty() && !mailbox_->in_use() &&
+         (waiting_ == 0 || poller_.hopeless()) &&
+         !signal_awaited();
+}
+
+bool Loop::signal_awaited() const noexcept {
+  WakeHearer* hearer = hearers_.first();
+  while (hearer != nullptr && !hearer->may_wake(*hearer)) {
+    hearer = hearers_.next(*hearer);
+  }
+  return hearer != nullptr;
 }
 
 void Loop::stop() noexcept {
@@ -726,7 +736,7 @@ bool Group::kill_round(std::string_view reason, std::source_location where,
 
 // As above, a dying child may kill its siblings: who comes next is held, and
 // if it is gone the search begins anew.
-void Group::end_idle() noexcept {
+[[gnu::cold]] void Group::end_idle() noexcept {
   ends_idle_ = true;
   std::optional<Dying> counting;
   if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
@@ -755,7 +765,8 @@ void OwnGroup::failed(JobBlock& child) noexcept {
 }
 
 /// Keeps the first failure for run(); the others go to stderr.
-void OwnGroup::note(const char* whose, std::exception_ptr error) noexcept {
+[[gnu::cold]] void OwnGroup::note(const char* whose,
+                                  std::exception_ptr error) noexcept {
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {
@@ -765,7 +776,8 @@ void OwnGroup::note(const char* whose, std::exception_ptr error) noexcept {
   }
 }
 
-void OwnGroup::note(const JobBlock& job, std::exception_ptr error) noexcept {
+[[gnu::cold]] void OwnGroup::note(const JobBlock& job,
+                                  std::exception_ptr error) noexcept {
   if (failure == nullptr) {
     failure = error;
   } else if (failure != error) {

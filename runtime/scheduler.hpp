@@ -138,6 +138,21 @@ class OwnGroup final : public Group {
   void left(JobBlock&) noexcept override {}
 };
 
+/// Who wants to know when a loop was woken from outside; how signals get in.
+class WakeHearer : public Link<WakeHearer> {
+ public:
+  /// `woken` is called on the loop's thread after each wake-up; it takes
+  /// nobody out of the loop's list of hearers. `may_wake` tells whether that
+  /// may make a job ready: the loop is then not deadlocked. Both are plain
+  /// functions, since virtual ones would cost every program 400 bytes.
+  WakeHearer(void (*hear)(WakeHearer&) noexcept,
+             bool (*tell)(WakeHearer&) noexcept) noexcept
+      : woken(hear), may_wake(tell) {}
+
+  void (*const woken)(WakeHearer& self) noexcept;
+  bool (*const may_wake)(WakeHearer& self) noexcept;
+};
+
 /// A scheduler. Belongs to the thread that made it. While one lives, SIGPIPE
 /// is ignored unless somebody handles it.
 class Loop {
@@ -208,6 +223,7 @@ class Loop {
   /// True if someone would notice stop().
   /// A loop that has not run anything yet gets the benefit of the doubt.
   bool stop_is_heard() const noexcept { return stop_hearers_ > 0 || fresh_; }
+  bool stop_is_awaited() const noexcept { return stop_hearers_ > 0; }
 
   /// Has the present or next run() kill every job and throw Killed with this
   /// reason. `force`: also those with a shield, and at once.
@@ -282,10 +298,10 @@ class Loop {
   bool kill(JobBlock& job, std::string_view reason, std::source_location where,
             bool force = false) noexcept;
 
-  /// Called on the loop's thread after each wake-up from outside; how
-  /// signals get in. While one is set the loop does not count as deadlocked.
-  using WakeHook = void (*)(Loop&) noexcept;
-  void set_wake_hook(WakeHook hook) noexcept { wake_hook_ = hook; }
+  /// Has `hearer` hear of each wake-up, until it is removed.
+  /// Lifetime: it is removed before it dies.
+  void add_hearer(WakeHearer& hearer) noexcept { hearers_.push_back(hearer); }
+  void remove_hearer(WakeHearer& hearer) noexcept { hearers_.remove(hearer); }
 
  private:
   friend class Group;
@@ -330,8 +346,8 @@ class Loop {
                 std::string& killed);
   std::string drive(const JobBlock& root);
   void close_down() noexcept;
-  bool hears_from_outside() const noexcept;
   bool stuck() const noexcept;
+  bool signal_awaited() const noexcept;
   std::string deadlock_text() const;
   std::string describe(const JobBlock& job) const;
 
@@ -370,7 +386,7 @@ class Loop {
   Slots& slots_;
   std::uint8_t home_;  // this loop's number among the thread's slots
   int waiting_ = 0;    // descriptors that jobs wait for, both directions
-  WakeHook wake_hook_ = nullptr;
+  List<WakeHearer, WakeHearer> hearers_;
   TimePoint started_;
   std::uint32_t turn_ticks_ = 0;  // when this turn began; see ticks()
 

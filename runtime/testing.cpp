@@ -395,10 +395,10 @@ class internal::Time final : public Poller {
     woken_ = inner_.woken() || woken_;
     if (news.empty() && !woken_) {
       verdict->give_up(
-          wake_expected
-              ? "there is a Remote or an offload, and nothing comes of it"
-              : "no news comes for the descriptors that are "
-                "waited for");
+          wake_expected ? "there is a Remote or an offload, and nothing comes "
+                          "of it, or a signal is awaited, and none comes"
+                        : "no news comes for the descriptors that are "
+                          "waited for");
     }
     return news;
   }
