@@ -24,7 +24,8 @@ constexpr const char* kNames[] = {
     "getpeername", "duplicate",    "get_flags",  "set_flags",  "file_type",
     "unlink",      "open",         "pread",      "pwrite",     "sendfile",
     "seek",        "file_size",    "sync",       "truncate",   "rename",
-    "poll",        "start_thread", "allocate",
+    "poll",        "start_thread", "pipe",       "spawn",      "wait_child",
+    "kill",        "open_process", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -45,7 +46,8 @@ FaultPlan& FaultPlan::fail(Call call, int error, std::uint64_t nth,
                            std::uint64_t times) {
   const bool waits =
       error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS;
-  if (waits && call != Call::kStartThread) {  // to which it means "no more"
+  const bool starts = call == Call::kStartThread || call == Call::kSpawn;
+  if (waits && !starts) {  // to which it means "no more"
     throw_error(Misuse(
         "violet: a plan cannot fail() a call with an error that means \"wait\""
         ": nothing would end the wait; use would_block_every()"));
@@ -390,6 +392,32 @@ int FaultPlan::start_thread(void* (*body)(void*) noexcept,
                             void* argument) noexcept {
   if (const int error = strike(Call::kStartThread)) return error;
   return Layer::start_thread(body, argument);
+}
+
+int FaultPlan::pipe(int (&fds)[2]) noexcept {
+  if (const int error = strike(Call::kPipe)) return error;
+  return Layer::pipe(fds);
+}
+
+int FaultPlan::spawn(int (*start)(const void*) noexcept,
+                     const void* plan) noexcept {
+  if (const int error = strike(Call::kSpawn)) return error;
+  return Layer::spawn(start, plan);
+}
+
+int FaultPlan::wait_child(int pid, int options, sys::ChildEnd& end) noexcept {
+  if (const int error = strike_interruptible(Call::kWaitChild)) return error;
+  return Layer::wait_child(pid, options, end);
+}
+
+int FaultPlan::kill(int pid, int signal) noexcept {
+  if (const int error = strike(Call::kKill)) return error;
+  return Layer::kill(pid, signal);
+}
+
+int FaultPlan::open_process(int pid) noexcept {
+  if (const int error = strike(Call::kOpenProcess)) return error;
+  return Layer::open_process(pid);
 }
 
 void* FaultPlan::allocate(std::size_t size) noexcept {

@@ -67,9 +67,14 @@ enum class Call : std::uint8_t {
   kRename,
   kPoll,
   kStartThread,
+  kPipe,
+  kSpawn,
+  kWaitChild,
+  kKill,
+  kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 33;
+inline constexpr std::size_t kCallCount = 38;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -100,7 +105,8 @@ class FaultPlan final : public sys::Layer {
   FaultPlan& one_byte() noexcept;
 
   /// Every nth call that a signal may interrupt says EINTR: accept, recv,
-  /// send, read, write, poll. Throws: Misuse below 2, which would never end.
+  /// send, read, write, poll, wait_child. Throws: Misuse below 2, which would
+  /// never end.
   FaultPlan& interrupt_every(std::uint64_t n);
 
   /// Every nth accept, recv, send, read and write on a non-blocking
@@ -171,6 +177,12 @@ class FaultPlan final : public sys::Layer {
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,
                    void* argument) noexcept override;
+  int pipe(int (&fds)[2]) noexcept override;
+  int spawn(int (*start)(const void*) noexcept,
+            const void* plan) noexcept override;
+  int wait_child(int pid, int options, sys::ChildEnd& end) noexcept override;
+  int kill(int pid, int signal) noexcept override;
+  int open_process(int pid) noexcept override;
   void* allocate(std::size_t size) noexcept override;
   bool shortens() const noexcept override;
 

@@ -166,6 +166,27 @@ int Layer::start_thread(void* (*body)(void*) noexcept,
   return below_.start_thread(body, argument);
 }
 
+int Layer::pipe(int (&fds)[2]) noexcept {
+  return below_.pipe(fds);
+}
+
+int Layer::spawn(int (*start)(const void*) noexcept,
+                 const void* plan) noexcept {
+  return below_.spawn(start, plan);
+}
+
+int Layer::wait_child(int pid, int options, ChildEnd& end) noexcept {
+  return below_.wait_child(pid, options, end);
+}
+
+int Layer::kill(int pid, int signal) noexcept {
+  return below_.kill(pid, signal);
+}
+
+int Layer::open_process(int pid) noexcept {
+  return below_.open_process(pid);
+}
+
 void* Layer::allocate(std::size_t size) noexcept {
   return below_.allocate(size);
 }

@@ -69,6 +69,12 @@ class Layer : public Calls {
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,
                    void* argument) noexcept override;
+  int pipe(int (&fds)[2]) noexcept override;
+  int spawn(int (*start)(const void*) noexcept,
+            const void* plan) noexcept override;
+  int wait_child(int pid, int options, ChildEnd& end) noexcept override;
+  int kill(int pid, int signal) noexcept override;
+  int open_process(int pid) noexcept override;
   void* allocate(std::size_t size) noexcept override;
   bool shortens() const noexcept override;
 

@@ -43,5 +43,6 @@
 #include "poller_sim.hpp"
 #include "signals.hpp"
 #include "signal_events.hpp"
+#include "process.hpp"
 #include "loops.hpp"
 #include "program.hpp"

@@ -112,6 +112,10 @@ Loop& Loop::current() {
              "loop.spawn from outside"));
 }
 
+Loop* Loop::here() noexcept {
+  return loop_here;
+}
+
 JobBlock& Loop::job_here(const char* what) {
   if (JobBlock* job = current().current_job()) return *job;
   throw_error(
@@ -402,8 +406,7 @@ TimePoint Loop::next_deadline() const noexcept {
 bool Loop::stuck() const noexcept {
   return ready_.empty() && onlookers_.empty() && timers_.empty() &&
          errands_.empty() && !mailbox_->in_use() &&
-         (waiting_ == 0 || poller_.hopeless()) &&
-         !signal_awaited();
+         (waiting_ == 0 || poller_.hopeless()) && !signal_awaited();
 }
 
 bool Loop::signal_awaited() const noexcept {

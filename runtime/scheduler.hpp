@@ -167,6 +167,9 @@ class Loop {
   /// The loop that runs on this thread. Throws: Misuse if none does.
   static Loop& current();
 
+  /// The same, null if none does.
+  static Loop* here() noexcept;
+
   /// Runs until `root` and every job spawned meanwhile have ended.
   /// Returns: what the root returns.
   /// Throws: what the root throws, or the first failure that reached the

@@ -65,6 +65,7 @@ class SignalEvent final : public Event,
   bool attempt() noexcept override;
   void undo() noexcept override;
   void describe(Description& out) const override;
+  int error() const noexcept { return error_; }
   Signal result() const;
 
  private:

@@ -25,6 +25,12 @@ struct pollfd;
 
 namespace violet::sys {
 
+/// How a child has ended: si_code and si_status of sigaction(2).
+struct ChildEnd {
+  int code = 0;
+  int status = 0;
+};
+
 /// Answers system calls. This class passes them to the kernel; a test
 /// derives from it and overrides the calls that it wants to answer.
 class Calls {
@@ -85,6 +91,15 @@ class Calls {
   /// Returns: 0 or a negated error number.
   virtual int start_thread(void* (*body)(void*) noexcept,
                            void* argument) noexcept;
+  virtual int pipe(int (&fds)[2]) noexcept;  ///< [0] reads; close-on-exec
+  /// Starts a process, as `start(plan)` does. Returns: its number.
+  virtual int spawn(int (*start)(const void* plan) noexcept,
+                    const void* plan) noexcept;
+  /// waitid(2) for one child. Returns: 1 if it has ended, 0 if not.
+  virtual int wait_child(int pid, int options, ChildEnd& end) noexcept;
+  virtual int kill(int pid, int signal) noexcept;
+  /// A descriptor that is readable once the process has ended.
+  virtual int open_process(int pid) noexcept;
   /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
   /// back; null when there is none.
   virtual void* allocate(std::size_t size) noexcept;
