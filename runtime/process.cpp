@@ -151,7 +151,7 @@ void reset_signals() noexcept {
 
 void hold_no_signal_back() noexcept {
   sigset_t none;
-  ::sigemptyset(&none);
+  sigemptyset(&none);
   ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
@@ -237,7 +237,7 @@ void execute(const Plan& plan) noexcept {
 int launch(const void* plan) noexcept {
   sigset_t all;
   sigset_t before;
-  ::sigfillset(&all);
+  sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   const int pid = fork_and_become(*static_cast<const Plan*>(plan));
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -818,7 +818,7 @@ TEST_CASE("process: with too few descriptors it begins or says so",
 
 TEST_CASE("process: calls that signals interrupt are made again", "[process]") {
   const NothingLeft nothing_left;
-  for (const std::uint64_t every : {2, 3}) {
+  for (const std::uint64_t every : {2u, 3u}) {
     FaultPlan plan;
     plan.interrupt_every(every).one_byte();
     const auto body = []() -> Task<> {
