@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <climits>
 #include <mutex>
 #include <optional>
 
@@ -71,6 +72,16 @@ struct Loop::Entered {
   SlotState slots_before;
 };
 
+/// The same for its turns, of which there is one at a time.
+struct Loop::Turning : Entered {
+  explicit Turning(Loop& turns) noexcept : Entered(turns), loop(turns) {
+    loop.turning_ = true;
+  }
+  ~Turning() { loop.turning_ = false; }
+
+  Loop& loop;
+};
+
 Loop::Loop(LoopOptions options)
     : budget_(options.budget),
       director_(options.director),
@@ -97,6 +108,7 @@ Loop::Loop(LoopOptions options)
   }
   mailbox_->close();
   slots_.remove_home(home_);
+  if (nested_) slots_.take_back(poller_.fd());
 }
 
 /// A group on the heap may outlive even the loop, without any job.
@@ -128,7 +140,10 @@ JobBlock& Loop::job_here(const char* what) {
 
 void wake(Stack& stack) noexcept {
   JobBlock& job = static_cast<JobBlock&>(stack);
-  if (job.step == Step::kWaiting) job.group_->loop().make_ready(job);
+  if (job.step != Step::kWaiting) return;
+  Loop& loop = job.group_->loop();
+  loop.make_ready(job);
+  loop.touch();
 }
 
 void Event::go_behind() noexcept {
@@ -290,7 +305,7 @@ void Loop::poll(TimePoint deadline) noexcept {
   // still for that.
   const bool expects_post = mailbox_->in_use() || !errands_.empty();
   const bool listens = !hearers_.empty();
-  if (ready_.empty() || expects_post || listens || waiting_ != 0) {
+  if (ready_.empty() || expects_post || listens || waiting_ != 0 || told_) {
     const bool wake_expected = expects_post || (listens && deadline == kNever);
     for (const Ready& news : poller_.wait(deadline, wake_expected)) {
       slots_.announce(news);
@@ -302,7 +317,12 @@ void Loop::poll(TimePoint deadline) noexcept {
   if (poller_.woken()) deliver_posts();
 }
 
+[[gnu::cold]] void Loop::tell_host() noexcept {
+  if (nested_ && !std::exchange(told_, true)) poller_.wake();
+}
+
 void Loop::deliver_posts() noexcept {
+  told_ = false;
   for (WakeHearer* hearer = hearers_.first(); hearer != nullptr;
        hearer = hearers_.next(*hearer)) {
     hearer->woken(*hearer);
@@ -329,8 +349,16 @@ void Loop::refuse_nesting() {
              "thread; co_await the task, or spawn its function"));
 }
 
+/// Slots and much else belong to a thread.
+void Loop::refuse_strangers() const {
+  if (&slots_ == &Slots::here()) return;
+  throw_error(
+      Misuse("violet: a loop runs on the thread that made it; other threads "
+             "reach it through loop.remote()"));
+}
+
 void Loop::run_to_end(JobBlock& root, std::string& killed) {
-  const Entered entered(*this);
+  const Turning turning(*this);
   admit(root, own_, {});
   own_.root = &root;
   tell_end(root, drive(root), killed);
@@ -384,12 +412,13 @@ void Loop::close_down() noexcept {
 }
 
 bool Loop::run_once(Duration timeout) {
-  if (loop_here == this) {
+  if (loop_here == this || turning_) {
     throw_error(Misuse(
         "violet: run_once() of a loop from within one of its own jobs; a job "
         "waits with co_await"));
   }
-  const Entered entered(*this);
+  refuse_strangers();
+  const Turning turning(*this);
   turn(timeout <= Duration::zero() ? TimePoint::min() : after(now(), timeout));
   if (own_.failure) {
     std::rethrow_exception(std::exchange(own_.failure, nullptr));
@@ -400,6 +429,14 @@ bool Loop::run_once(Duration timeout) {
 TimePoint Loop::next_deadline() const noexcept {
   return ready_.empty() && onlookers_.empty() ? timers_.next()
                                               : TimePoint::min();
+}
+
+int Loop::timeout_ms() noexcept {
+  const TimePoint next = next_deadline();
+  if (next == kNever) return -1;
+  if (next == TimePoint::min()) return 0;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now());
+  return static_cast<int>(std::clamp<long long>(left.count(), 0, INT_MAX));
 }
 
 /// True if nothing can ever wake a job. A signal may only if somebody hears it.
@@ -642,8 +679,13 @@ bool kill_job(JobBlock& job, std::string_view reason,
   if (job.ended()) return job.over();
   Loop& loop = job.group()->loop();
   if (loop_here == &loop) return loop.kill(job, reason, where);
-  const Loop::Entered entered(loop);
-  return loop.kill(job, reason, where);
+  bool over = false;
+  {
+    const Loop::Entered entered(loop);
+    over = loop.kill(job, reason, where);
+  }
+  loop.touch();
+  return over;
 }
 
 // -------------------------------------------------------------------- groups
@@ -662,14 +704,17 @@ Group::Group(Loop& loop, JobBlock* owner, Hears hears, bool hidden) noexcept
 /// seen the error.
 void Group::hear(JobBlock& child) noexcept {
   if (being_destroyed_) return child.complain_of_failure();
+  Loop& loop = loop_;
   std::optional<Loop::Entered> entered;
-  if (loop_here != &loop_) entered.emplace(loop_);
+  if (loop_here != &loop) entered.emplace(loop);
   if (hears_ == Hears::kAtOnce) {
     child.hold();
     child.told_ = child.unseen_ = true;
     if (child.ended()) unseen_.push_back(child);  // else it will be; see remove
   }
   failed(child);
+  entered.reset();
+  loop.touch();
 }
 
 void Group::dissolve() noexcept {
@@ -701,6 +746,8 @@ bool Group::kill_all(std::string_view reason, std::source_location where,
   if (loop_here != &loop_) entered.emplace(loop_);
   const bool none_left = kill_each(reason, where, force);
   if (loop.held_kills_ != 0) loop.carry_out_held_kills(owner);
+  entered.reset();
+  loop.touch();
   return none_left;
 }
 

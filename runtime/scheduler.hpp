@@ -198,16 +198,33 @@ class Loop {
   /// Makes one turn: waits at most `timeout` for something to happen, then
   /// gives what is ready its step. For use inside a foreign loop.
   /// Returns: true while there are jobs.
-  /// Throws: the first failure that reached the loop's own group.
+  /// Throws: the first failure that reached the loop's own group; Misuse from
+  /// within a turn of this loop, and on another thread.
   bool run_once(Duration timeout = Duration::zero());
 
   /// A descriptor that is readable when a turn has something to do. Use it
-  /// together with next_deadline(). See: poll(2).
-  int fd() const noexcept { return poller_.fd(); }
+  /// together with next_deadline(). Once this was asked for, it also tells
+  /// when the host itself has made work between two turns.
+  /// Lifetime: the loop's. See: poll(2).
+  int fd() noexcept {
+    nested_ = true;
+    return poller_.fd();
+  }
 
   /// When the next turn must come even if fd() stays silent: a moment in the
   /// past if something is ready now, kNever if there is no timer.
   TimePoint next_deadline() const noexcept;
+
+  /// The same in milliseconds from now, as poll(2) and its like take it:
+  /// rounded up, 0 if something is ready, -1 if there is no timer.
+  int timeout_ms() noexcept;
+
+  /// Something has changed what the next turn has to do. If that was not in a
+  /// turn of this loop, the loop in which it is nested must hear of it.
+  void touch() noexcept {
+    if (slot_state.home != home_) [[unlikely]]
+      tell_host();
+  }
 
   /// Starts a job in the loop's own group, from outside any job. See spawn.
   template <class F, class... Args>
@@ -284,11 +301,14 @@ class Loop {
     group.add(job);
     if (group.door_ != Door::kOpen) [[unlikely]]
       return admit_specially(job, group);
-    ready_.push_back(job);
+    start(job);
   }
 
-  /// Lets a fresh job run that its group has delayed.
-  void start(JobBlock& job) noexcept { ready_.push_back(job); }
+  /// Lets a fresh job run.
+  void start(JobBlock& job) noexcept {
+    ready_.push_back(job);
+    touch();
+  }
 
   /// Puts the job that runs behind all others that are ready. It goes on in
   /// its turn without another attempt.
@@ -317,6 +337,7 @@ class Loop {
   friend bool kill_job(JobBlock& job, std::string_view reason,
                        std::source_location where) noexcept;
   struct Entered;
+  struct Turning;
 
   void make_ready(JobBlock& job) noexcept {
     job.step = Step::kReady;
@@ -344,6 +365,8 @@ class Loop {
 
   // A whole run.
   static void refuse_nesting();
+  void refuse_strangers() const;
+  void tell_host() noexcept;
   void run_to_end(JobBlock& root, std::string& killed);
   void tell_end(JobBlock& root, const std::string& deadlock,
                 std::string& killed);
@@ -411,6 +434,9 @@ class Loop {
   bool stop_requested_ = false;
   int stop_hearers_ = 0;
   bool fresh_ = true;  // no job has had a step
+  bool turning_ = false;
+  bool nested_ = false;  // somebody polls fd()
+  bool told_ = false;    // and it is readable, since the host has made work
   WaitQueue stop_waiters_;
   WaitQueue onlookers_;
 };

@@ -147,6 +147,20 @@ Slot* Slots::borrow(int fd) noexcept {
   return made;
 }
 
+void Slots::take_back(int fd) noexcept {
+  const auto at = std::find_if(borrowed_.begin(), borrowed_.end(),
+                               [fd](const Slot* slot) { return slot->fd == fd; });
+  if (at == borrowed_.end()) return;
+  Slot& slot = **at;
+  unwatch(slot);
+  borrowed_.erase(at);
+  slot.fd = -1;
+  ++slot.generation;
+  slot.ready = 0;
+  if (slot.reader != nullptr) wake(*slot.reader->job());
+  if (slot.writer != nullptr) wake(*slot.writer->job());
+}
+
 int Slots::watch(Slot& slot, Direction direction) noexcept {
   std::uint8_t bits = kReadable;
   if (slot.stream() || direction == Direction::kWrite) bits |= kWritable;

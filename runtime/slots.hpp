@@ -137,6 +137,10 @@ class Slots {
   /// event has a claim on it. Returns: null if there is no memory.
   Slot* borrow(int fd) noexcept;
 
+  /// A descriptor that may be borrowed is about to be closed by its owner:
+  /// gives its waiters EBADF. Without this they would wait for ever.
+  void take_back(int fd) noexcept;
+
   /// Has edges of this direction announced from now on. Returns: 0 or an
   /// error number. Afterwards `ready` may be set again: try once more.
   int watch(Slot& slot, Direction direction) noexcept;

@@ -31,6 +31,7 @@ void Deadline::move_to(TimePoint moment) noexcept {
     if (!limit->timer_.active() && !limit->endless_) continue;
     loop_of(*limit->job_).timers().stop(limit->timer_);
     if (!limit->start()) wake(*limit->job_);  // over() then says so
+    loop_of(*limit->job_).touch();
   }
 }
 

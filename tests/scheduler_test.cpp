@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 
@@ -749,6 +750,143 @@ TEST_CASE("run_once: inside a job of the same loop it is refused",
   };
   world.run(root());
   CHECK(contains(text, "run_once"));
+}
+
+TEST_CASE("run_once: inside a turn of the same loop it is refused, however deep",
+          "[scheduler]") {
+  World outer;
+  World inner;
+  std::string from_guest;
+  std::string from_post;
+  const auto guest = [&]() -> Task<> {
+    from_guest = thrown<Misuse>([&] { outer.loop.run_once(); });
+    co_return;
+  };
+  const auto host = [&]() -> Task<> {
+    inner.loop.spawn(guest);
+    inner.loop.run_once();
+    co_return;
+  };
+  outer.run(host());
+  CHECK(contains(from_guest, "from within one of its own jobs"));
+  outer.loop.remote().post([&] {
+    from_post = thrown<Misuse>([&] { outer.loop.run_once(); });
+  });
+  outer.loop.run_once();
+  CHECK(contains(from_post, "run_once"));
+  CHECK_FALSE(outer.loop.run_once());
+}
+
+TEST_CASE("run_once: on another thread it is refused", "[scheduler][threads]") {
+  Loop loop;
+  std::string text;
+  support::Thread([&] { text = thrown<Misuse>([&] { loop.run_once(); }); }).join();
+  CHECK(contains(text, "on the thread that made it"));
+}
+
+TEST_CASE("run_once: timeout_ms is rounded up and has its limits",
+          "[scheduler]") {
+  World world;
+  CHECK(world.loop.timeout_ms() == -1);
+  const auto sleeping = [](Duration duration) -> Task<> {
+    co_await violet::sleep(duration);
+  };
+  const Job<> years = world.loop.spawn(sleeping, 24h * 365);
+  CHECK(world.loop.timeout_ms() == 0);
+  world.loop.run_once();
+  CHECK(world.loop.timeout_ms() == INT_MAX);
+  const Job<> soon = world.loop.spawn(sleeping, 5001us);
+  world.loop.run_once();
+  CHECK(world.loop.timeout_ms() == 6);
+  world.time.advance(1us);
+  CHECK(world.loop.timeout_ms() == 5);
+  world.time.advance(4999us);
+  CHECK(world.loop.timeout_ms() == 1);
+  world.time.advance(1h);
+  CHECK(world.loop.timeout_ms() == 0);
+  world.loop.run_once();
+  CHECK(soon.ended());
+}
+
+TEST_CASE("run_once: work that the host makes between turns makes fd() readable",
+          "[scheduler][libkqueue:poll]") {
+  World world;
+  const int fd = world.loop.fd();
+  support::Gate gate;
+  const auto passes = [&]() -> Task<> { co_await gate.pass(); };
+  const auto joins = [&](const Job<>& job) -> Task<> { co_await wait(job); };
+  const auto turn = [&] {
+    world.loop.run_once();
+    return is_readable(fd);
+  };
+  CHECK_FALSE(is_readable(fd));
+  const Job<> first = world.loop.spawn(passes);  // a spawn
+  CHECK(is_readable(fd));
+  CHECK_FALSE(turn());
+  const Job<> second = world.loop.spawn(joins, std::cref(first));
+  CHECK_FALSE(turn());
+  gate.open();  // a wake-up
+  CHECK(is_readable(fd));
+  while (!second.ended()) CHECK_FALSE(turn());
+
+  const Job<> third = world.loop.spawn(long_sleep);
+  const Job<> fourth = world.loop.spawn(joins, std::cref(third));
+  CHECK_FALSE(turn());
+  third.kill();  // a kill, for which another job waits
+  CHECK(is_readable(fd));
+  while (!fourth.ended()) CHECK_FALSE(turn());
+
+  Deadline deadline(world.time.now() + 5s);
+  const auto limited = [&]() -> Task<> {
+    support::Gate closed;
+    co_await within(deadline, closed.pass());
+  };
+  const Job<> fifth = world.loop.spawn(limited);
+  CHECK_FALSE(turn());
+  deadline.move_to(world.time.now());  // a limit that is moved
+  CHECK(is_readable(fd));
+  while (!fifth.ended()) CHECK_FALSE(turn());
+}
+
+TEST_CASE("run_once: a loop that nobody polls is not told", "[scheduler]") {
+  support::CountedLoop counted;
+  const auto nothing = []() -> Task<> { co_return; };
+  counted.loop.spawn(nothing);
+  CHECK(counted.poller.wakes == 0);
+  counted.loop.fd();
+  for (int i = 0; i < 10; ++i) counted.loop.spawn(nothing);
+  CHECK(counted.poller.wakes == 1);
+  counted.loop.run_once();
+  counted.loop.run_once();
+  counted.loop.spawn(nothing);
+  CHECK(counted.poller.wakes == 2);
+  counted.loop.run_once();
+  // Within a turn nobody needs to be told.
+  const auto spawns = [&]() -> Task<> {
+    const Job<> job = spawn(nothing);
+    co_await join(job);
+    co_await yield_now();
+  };
+  counted.loop.run(spawns());
+  CHECK(counted.poller.wakes == 2);
+}
+
+TEST_CASE("run_once: a loop that goes tells the one that waits for it",
+          "[scheduler]") {
+  auto inner = std::make_unique<Loop>();
+  const auto host = [](int fd) -> Task<> { co_await readable(fd); };
+  Loop outer;
+  const Job<> job = outer.spawn(host, inner->fd());
+  CHECK(outer.run_once());
+  inner.reset();
+  outer.run_once();
+  REQUIRE(job.ended());
+  std::string text = thrown<std::system_error>([&] {
+    const auto joins = [&]() -> Task<> { co_await join(job); };
+    outer.run(joins());
+  });
+  CHECK(contains(text, "readable fd"));
+  CHECK(contains(text, "Bad file descriptor"));
 }
 
 TEST_CASE("run_once: a job may join one of another loop", "[scheduler]") {
