@@ -148,8 +148,9 @@ Slot* Slots::borrow(int fd) noexcept {
 }
 
 void Slots::take_back(int fd) noexcept {
-  const auto at = std::find_if(borrowed_.begin(), borrowed_.end(),
-                               [fd](const Slot* slot) { return slot->fd == fd; });
+  const auto at =
+      std::find_if(borrowed_.begin(), borrowed_.end(),
+                   [fd](const Slot* slot) { return slot->fd == fd; });
   if (at == borrowed_.end()) return;
   Slot& slot = **at;
   unwatch(slot);

@@ -752,8 +752,9 @@ TEST_CASE("run_once: inside a job of the same loop it is refused",
   CHECK(contains(text, "run_once"));
 }
 
-TEST_CASE("run_once: inside a turn of the same loop it is refused, however deep",
-          "[scheduler]") {
+TEST_CASE(
+    "run_once: inside a turn of the same loop it is refused, however deep",
+    "[scheduler]") {
   World outer;
   World inner;
   std::string from_guest;
@@ -769,9 +770,8 @@ TEST_CASE("run_once: inside a turn of the same loop it is refused, however deep"
   };
   outer.run(host());
   CHECK(contains(from_guest, "from within one of its own jobs"));
-  outer.loop.remote().post([&] {
-    from_post = thrown<Misuse>([&] { outer.loop.run_once(); });
-  });
+  outer.loop.remote().post(
+      [&] { from_post = thrown<Misuse>([&] { outer.loop.run_once(); }); });
   outer.loop.run_once();
   CHECK(contains(from_post, "run_once"));
   CHECK_FALSE(outer.loop.run_once());
@@ -780,7 +780,9 @@ TEST_CASE("run_once: inside a turn of the same loop it is refused, however deep"
 TEST_CASE("run_once: on another thread it is refused", "[scheduler][threads]") {
   Loop loop;
   std::string text;
-  support::Thread([&] { text = thrown<Misuse>([&] { loop.run_once(); }); }).join();
+  support::Thread([&] {
+    text = thrown<Misuse>([&] { loop.run_once(); });
+  }).join();
   CHECK(contains(text, "on the thread that made it"));
 }
 
@@ -808,8 +810,9 @@ TEST_CASE("run_once: timeout_ms is rounded up and has its limits",
   CHECK(soon.ended());
 }
 
-TEST_CASE("run_once: work that the host makes between turns makes fd() readable",
-          "[scheduler][libkqueue:poll]") {
+TEST_CASE(
+    "run_once: work that the host makes between turns makes fd() readable",
+    "[scheduler][libkqueue:poll]") {
   World world;
   const int fd = world.loop.fd();
   support::Gate gate;
