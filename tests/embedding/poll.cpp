@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include <poll.h>
 
-#include <algorithm>
-
 #include "guest.hpp"
 
 int main() {
@@ -14,10 +12,9 @@ int main() {
   while (alive) {
     pollfd fds[] = {{guest.loop.fd(), POLLIN, 0}};
     // Whichever comes first: a timer of the guest's, or our own.
-    const int limit = guest.loop.timeout_ms();
-    const int ours = ticking ? 1 : -1;
-    const int wait = limit < 0 ? ours : ours < 0 ? limit : std::min(limit, ours);
-    ::poll(fds, 1, wait);
+    int limit = guest.loop.timeout_ms();
+    if (ticking && limit != 0) limit = 1;
+    ::poll(fds, 1, limit);
     if (ticking && std::chrono::steady_clock::now() >= tick + 1ms) {
       tick = std::chrono::steady_clock::now();
       ticking = guest.tick();
