@@ -107,20 +107,20 @@ void Child::reap_elsewhere() noexcept {
 
 // ------------------------------------------------ between fork(2) and exec(2)
 
-namespace {
+namespace internal {
 
 /// How far a beginning has come that failed.
-enum class Stage : int { kProcess, kStreams, kDirectory, kProgram };
+enum class LaunchStage : int { kProcess, kStreams, kDirectory, kProgram };
 
-struct Report {
-  Stage stage;
+struct LaunchReport {
+  LaunchStage stage;
   int error;
 };
 
 /// All that a child needs before it is another program. It may only make
 /// calls that are safe in a signal handler, since any thread of ours may have
 /// held any lock, and on Linux its memory is ours.
-struct Plan {
+struct LaunchPlan {
   const char* const* paths = nullptr;  // to be tried in turn; ends with null
   char* const* arguments = nullptr;
   char* const* environment = nullptr;
@@ -130,6 +130,14 @@ struct Plan {
   int report = -1;          // the end of a pipe to which a failure is written
   int descriptors_end = 0;  // no descriptor is higher
 };
+
+}  // namespace internal
+
+namespace {
+
+using Stage = internal::LaunchStage;
+using Report = internal::LaunchReport;
+using Plan = internal::LaunchPlan;
 
 constexpr int kReportPlace = 3;  // the first after the standard streams
 
