@@ -82,11 +82,14 @@ BASE   = -std=c++20 -pthread $(SAN_) $(KQUEUE) $(CPPFLAGS) $(CXXFLAGS)
 SMALL  = -ffunction-sections -fdata-sections
 # Sections of their own, so that the linker leaves out what is not used.
 FLAGS  = $(OPT) $(SMALL) $(CALLS) $(WARN) $(if $(filter 1,$(WERROR)),-Werror) $(BASE)
-# Code and constants share their pages, where the linker knows how to: small
-# programs have few of them.
+# Code and constants share their pages, and relocations are packed, where the
+# linker knows how to: small programs have few pages, and a third of them would
+# be relocations. What is linked so must also run here.
 LEAN   = $(if $(APPLE),-dead_strip,--gc-sections $(shell mkdir -p $B && \
-         echo 'int main() {}' | $(CXX) -Xlinker -z -Xlinker noseparate-code \
-         -x c++ - -o $B/probe 2> $B/probe.log && echo -z noseparate-code))
+         for z in noseparate-code pack-relative-relocs; do \
+         echo 'int main() {}' | $(CXX) -Xlinker -z -Xlinker $$z -x c++ - \
+         -o $B/probe 2> $B/probe.log && { [ $$z = noseparate-code ] || \
+         $B/probe 2>> $B/probe.log; } && echo -z $$z; done))
 LINK   = $(CXX) -pthread $(addprefix -Xlinker ,$(LEAN)) $(SAN_) $(LTO) $(LDFLAGS)
 # OPT='-O2 -flto': then it is the linker that compiles, and only the
 # compiler's own archiver knows what an object holds. g++ numbers the fields
@@ -193,7 +196,8 @@ $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 # only passes system calls on.
 SELDOM = $(foreach o,sys dump error signals signal_events loops program \
          process,runtime/$o.o) \
-         $(foreach o,address socket listener server,net/$o.o)
+         $(foreach o,address socket_path socket listener server admission \
+         run_server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
 
 $B/bench/obj/%.o: %.cpp $B/flags | $(FRONT)

@@ -3,10 +3,7 @@
 // New here: a server is one function for one client. The rest of this file
 // is the command line.
 // SPDX-License-Identifier: MIT
-#include <atomic>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "../net/net.hpp"
 #include "args.hpp"
@@ -31,78 +28,16 @@ Task<> echo(Connection conn) {
   while (auto data = co_await conn.recv()) co_await conn.sendall(data);
 }
 
-/// The same for a client that must neither be silent nor read nothing for too
-/// long.
-Task<> echo_with_timeout(Connection conn, Duration limit) {
-  for (;;) {
-    const auto data = co_await within(limit, conn.recv());
-    if (!data || !*data) co_return;
-    std::string_view rest = data->view();
-    while (!rest.empty()) {
-      const auto sent = co_await within(limit, conn.send(rest));
-      if (!sent) co_return;
-      rest.remove_prefix(*sent);
-    }
-  }
-}
-
 ServerOptions options_of(const Settings& settings) {
   ServerOptions options;
   options.grace = settings.grace;
+  options.max_connections = settings.max_connections;
+  options.idle_timeout = settings.idle_timeout;
   options.log = settings.quiet     ? Log::kErrors
                 : settings.verbose ? Log::kVerbose
                                    : Log::kNormal;
   return options;
 }
-
-/// What the loops have in common.
-class EchoServer {
- public:
-  explicit EchoServer(const Settings& settings) : settings_(settings) {
-    if (settings.max_connections > 0) limit_.emplace(settings.max_connections);
-  }
-
-  /// Binds for all loops.
-  void open() {
-    sockets_ = listen_sockets(Address::parse(settings_.host, settings_.port),
-                              static_cast<std::size_t>(settings_.loops));
-    print_line(concat({program_name(), ": listening on ",
-                       local_address(sockets_[0].get()).text()}));
-  }
-
-  /// The server of one loop.
-  Task<> run(int index) {
-    Listener listener(std::move(sockets_[static_cast<std::size_t>(index)]));
-    ServerOptions options = options_of(settings_);
-    if (limit_) options.shared_limit = &*limit_;
-    auto handler = [limit = settings_.idle_timeout](Connection conn) {
-      return limit == Duration::zero()
-                 ? echo(std::move(conn))
-                 : echo_with_timeout(std::move(conn), limit);
-    };
-    const ServerSummary done =
-        co_await serve(std::move(listener), handler, options);
-    served_ += done.served;
-    cut_ += done.cut;
-    if (--running_ == 0) print_summary();
-  }
-
- private:
-  void print_summary() const {
-    if (settings_.quiet) return;
-    ServerSummary all;
-    all.served = served_;
-    all.cut = cut_;
-    complain(all.text());
-  }
-
-  const Settings& settings_;
-  std::optional<ConnectionLimit> limit_;
-  std::vector<Fd> sockets_;                     // each loop takes its own
-  std::atomic<int> running_ = settings_.loops;  // loops that still serve
-  std::atomic<std::uint64_t> served_ = 0;
-  std::atomic<std::uint64_t> cut_ = 0;
-};
 
 }  // namespace
 
@@ -131,8 +66,6 @@ int main(int argc, char** argv) {
   Address::parse(settings.host, settings.port, refusal);
   if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
 
-  EchoServer server(settings);
-  return run_program(
-      settings.loops, [&server] { server.open(); },
-      [&server](int index) { return server.run(index); });
+  return run_server(settings.host, settings.port, echo, options_of(settings),
+                    settings.loops);
 }

@@ -35,7 +35,16 @@ const char* parse_unix(std::string_view path, Address& out) noexcept {
                                        : "a unix path has at most 103 bytes";
   }
   std::copy(path.begin(), path.end(), name.sun_path);
-  out = as_address(name, offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  std::size_t size = path.size() + 1;
+  if (path.front() == '@') {
+#ifdef __linux__
+    name.sun_path[0] = '\0';
+    --size;  // a NUL at its end would belong to the name
+#else
+    return "only Linux has abstract names; a file may be called unix:./@name";
+#endif
+  }
+  out = as_address(name, offsetof(sockaddr_un, sun_path) + size);
   return nullptr;
 }
 
@@ -123,6 +132,13 @@ void Address::set_port(std::uint16_t port) noexcept {
   reinterpret_cast<sockaddr_in*>(bytes_)->sin_port = htons(port);
 }
 
+std::string_view Address::path() const noexcept {
+  const std::size_t begin = offsetof(sockaddr_un, sun_path);
+  if (family() != AF_UNIX || size_ <= begin) return {};
+  const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
+  return {name->sun_path, ::strnlen(name->sun_path, size_ - begin)};
+}
+
 [[gnu::cold]] std::string Address::text() const {
   char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1] = "";
   switch (family()) {
@@ -143,8 +159,13 @@ void Address::set_port(std::uint16_t port) noexcept {
       const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
       const std::size_t begin = offsetof(sockaddr_un, sun_path);
       if (size_ <= begin) return "unix:";
-      const std::size_t length = ::strnlen(name->sun_path, size_ - begin);
-      return concat({"unix:", std::string_view(name->sun_path, length)});
+#ifdef __linux__
+      if (name->sun_path[0] == '\0') {
+        const std::string_view rest(name->sun_path, size_ - begin);
+        return concat({"unix:@", rest.substr(1)});
+      }
+#endif
+      return concat({"unix:", path()});
     }
     default: return "nowhere";
   }

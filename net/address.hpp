@@ -25,8 +25,9 @@ class Address {
   Address() noexcept {}
 
   /// From numbers: "127.0.0.1", "::1" (also "[::1]" and "fe80::1%eth0"), or
-  /// "unix:/path" with the port left out. "localhost" is 127.0.0.1, "" is
-  /// every IPv4 address of this machine.
+  /// "unix:/path" with the port left out. "unix:@name" is an abstract name,
+  /// which only Linux has (a file may be called "unix:./@name"). "localhost"
+  /// is 127.0.0.1, "" is every IPv4 address of this machine.
   /// Throws: std::system_error (invalid_argument) that names the host.
   static Address parse(std::string_view host, std::uint16_t port = 0);
 
@@ -50,7 +51,11 @@ class Address {
   std::uint16_t port() const noexcept;
   void set_port(std::uint16_t port) noexcept;
 
-  /// "127.0.0.1:4915", "[::1]:4915", "unix:/path".
+  /// The file of a unix socket; empty for all else, and for the abstract names
+  /// of Linux, which are no files. Lifetime: the address's.
+  std::string_view path() const noexcept;
+
+  /// "127.0.0.1:4915", "[::1]:4915", "unix:/path", "unix:@name".
   std::string text() const;
 
   friend bool operator==(const Address& a, const Address& b) noexcept {

@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: MIT
 #include "listener.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
 
 namespace violet {
 
@@ -124,23 +126,71 @@ Connection AcceptEvent::result() {
   return Connection(std::move(accepted_));
 }
 
-Listener::Listener(Fd socket) : address_(local_address(socket.get())) {
-  descriptor_ = Descriptor(Slots::here().open(std::move(socket), 0, kReadable));
+namespace {
+
+/// Throws what is wrong with a socket that should listen.
+void expect_to_listen(int fd) {
+  int listens = 0;
+  unsigned size = sizeof listens;
+  const int refused = sys::calls->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN,
+                                             &listens, &size);
+  const int error = refused < 0 ? -refused : EINVAL;
+  if (listens == 0) throw_system(error, concat({"listener fd ", fd}));
 }
 
-// Of a listening socket, Linux tells the length of the queue where it tells of
-// others what has not been acknowledged.
+}  // namespace
+
+void Listener::open(Fd socket, std::uint8_t traits) {
+  address_ = local_address(socket.get());
+  descriptor_ =
+      Descriptor(Slots::here().open(std::move(socket), traits, kReadable));
+}
+
+// When several processes share it, another one may take the client that woke
+// us; so it must not block.
+Listener::Listener(Fd socket) {
+  const int fd = socket.get();
+  expect_to_listen(fd);
+  const int flags = sys::calls->get_flags(fd);
+  if (flags >= 0) sys::calls->set_flags(fd, flags | O_NONBLOCK);
+  open(std::move(socket), kAdopted);
+}
+
+Listener::Listener(const Address& address, ListenOptions options) {
+  open(listen_socket(address, options, path_), 0);
+}
+
+void AcceptEvent::move_to(const Listener& listener) noexcept {
+  use(listener.descriptor().slot());
+}
+
+Listener& Listener::operator=(Listener&& other) noexcept {
+  if (this != &other) {
+    path_ = std::move(other.path_);  // the old one goes before its socket
+    descriptor_ = std::move(other.descriptor_);
+    address_ = other.address_;
+  }
+  return *this;
+}
+
 std::size_t Listener::backlog() const noexcept {
-#ifdef __linux__
-  tcp_info info{};
-  unsigned size = sizeof info;
-  constexpr std::size_t kEnd =
-      offsetof(tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
-  const int failed = sys::calls->getsockopt(descriptor_.fd(), IPPROTO_TCP,
-                                            TCP_INFO, &info, &size);
-  if (failed == 0 && size >= kEnd) return info.tcpi_unacked;
-#endif
-  return SOMAXCONN;
+  const int count = sys::calls->backlog(descriptor_.fd());
+  return count < 0 ? SOMAXCONN : static_cast<std::size_t>(count);
+}
+
+std::vector<Fd> inherited_sockets() {
+  std::vector<Fd> sockets;
+  const char* const process = std::getenv("LISTEN_PID");
+  const char* const count = std::getenv("LISTEN_FDS");
+  if (process == nullptr || count == nullptr) return sockets;
+  if (std::atol(process) != ::getpid()) return sockets;
+  const int end = 3 + std::atoi(count);
+  for (int fd = 3; fd < end; ++fd) {
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) sockets.push_back(Fd(fd));
+  }
+  ::unsetenv("LISTEN_PID");  // no child shall take them for its own
+  ::unsetenv("LISTEN_FDS");
+  return sockets;
 }
 
 }  // namespace violet

@@ -10,3 +10,4 @@
 #include "stream.hpp"
 #include "listener.hpp"
 #include "server.hpp"
+#include "run_server.hpp"

@@ -16,8 +16,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -27,47 +27,9 @@
 #include "../runtime/events.hpp"
 #include "../runtime/program.hpp"
 #include "../runtime/within.hpp"
-#include "listener.hpp"
+#include "admission.hpp"
 
 namespace violet {
-
-/// A number of connections that several loops share.
-class ConnectionLimit {
- public:
-  explicit ConnectionLimit(std::size_t most) noexcept : free_(most) {}
-  ConnectionLimit(const ConnectionLimit&) = delete;
-  ConnectionLimit& operator=(const ConnectionLimit&) = delete;
-
-  /// One that takes part: `queue` belongs to the loop behind `remote`.
-  class Member {
-   public:
-    Member(ConnectionLimit& limit, Remote remote,
-           std::shared_ptr<WaitQueue> queue);
-    Member(const Member&) = delete;
-    Member& operator=(const Member&) = delete;
-    ~Member();
-
-    /// Takes one. Returns: false if none is left; the jobs in the queue are
-    /// then woken when one comes back.
-    bool take() noexcept;
-
-    /// Gives one back.
-    void give_back() noexcept;
-
-   private:
-    friend class ConnectionLimit;
-
-    ConnectionLimit& limit_;
-    Remote remote_;
-    std::shared_ptr<WaitQueue> queue_;
-    bool waits_ = false;
-  };
-
- private:
-  std::mutex mutex_;  // guards what follows; taken once for a connection
-  std::size_t free_;
-  std::vector<Member*> members_;
-};
 
 /// What a server says on stderr.
 enum class Log : std::uint8_t {
@@ -76,6 +38,17 @@ enum class Log : std::uint8_t {
   kVerbose,  // also handlers that end with a reset or a broken pipe
 };
 
+namespace internal {
+/// Hears that a server begins to stop.
+class StopHook {
+ public:
+  virtual void stopping() noexcept = 0;
+
+ protected:
+  ~StopHook() = default;
+};
+}  // namespace internal
+
 /// How a server is to behave. Trivially destructible.
 struct ServerOptions {
   ServerOptions() noexcept {}
@@ -83,191 +56,276 @@ struct ServerOptions {
   /// How long handlers may go on after a stop.
   Duration grace = std::chrono::seconds(5);
 
-  /// Clients served at a time; others wait in the backlog. 0: no limit.
+  /// Clients served at a time. 0: no limit.
   std::size_t max_connections = 0;
 
   /// A limit that other servers share; null: this server's own.
   /// Lifetime: outlives the server.
   ConnectionLimit* shared_limit = nullptr;
 
+  /// How many of them may have the same IP address; null: any number.
+  /// Lifetime: outlives the server.
+  PeerLimit* per_peer = nullptr;
+
+  /// What becomes of clients when that many are served: wait_in_line,
+  /// turn_away, or null: they wait in the backlog.
+  WhenFull when_full = nullptr;
+
+  /// Clients that when_full deals with at a time; others wait in the backlog.
+  std::size_t max_waiting = 1024;
+
+  /// How long a client may wait in line. 0: without end.
+  Duration max_wait = Duration::zero();
+
+  /// What is said to those that are refused; null: nothing.
+  Refusal refused = nullptr;
+
+  /// How long that may take, and the client to go.
+  Duration refusal_time = std::chrono::seconds(1);
+
+  /// Ends the handler of a client of which no byte has come, and which has
+  /// taken none, for so long; it may take an eighth more. A handler that has
+  /// closed its connection is not concerned. 0: never.
+  Duration idle_timeout = Duration::zero();
+
+  /// Ends the handler of a client that has been accepted so long ago; here,
+  /// too, it may take an eighth more. 0: never.
+  Duration total_timeout = Duration::zero();
+
   Log log = Log::kNormal;
+
+  /// Of the library; see LoopsServer.
+  internal::StopHook* stop_hook = nullptr;
 };
 
 /// What a server has done when it has stopped.
 struct ServerSummary {
-  std::uint64_t served = 0;  ///< clients accepted
-  std::uint64_t cut = 0;     ///< handlers killed when the grace was over
+  ServerSummary() noexcept {}
 
-  /// "stopped: 12 served, 1 cut"
+  std::uint64_t served = 0;     ///< clients that got a place
+  std::uint64_t cut = 0;        ///< handlers killed when the grace was over
+  std::uint64_t refused = 0;    ///< clients that got none
+  std::uint64_t timed_out = 0;  ///< handlers ended by a timeout
+
+  /// Who was cut, and where, a line for each of the first ten of each loop:
+  /// "127.0.0.1:50412 after 12.3 s, at server.cpp:41: recv\n".
+  std::string told;
+
+  /// "stopped: 12 served, 1 cut", and how many were refused and timed out if
+  /// any were. In one line, without `told`.
   std::string text() const;
+
+  ServerSummary& operator+=(const ServerSummary& other);
+};
+
+namespace internal {
+class Handlers;
+struct ClientsBody;
+}  // namespace internal
+
+/// A client that has been accepted. Lies among the arguments of its job,
+/// where a WhenFull finds it.
+class Client {
+ public:
+  /// Has a place already if `placed`.
+  Client(internal::Handlers& handlers, Connection&& connection,
+         bool placed) noexcept;
+  Client(Client&& other) noexcept;
+  Client& operator=(Client&&) = delete;
+  ~Client();
+
+  /// Empty once the handler has it.
+  Connection& connection() noexcept { return connection_; }
+
+  /// Whose it is, until its descriptor is used for another; known also when
+  /// the connection has been moved out or closed.
+  Address peer() const noexcept;
+
+  const ServerOptions& options() const noexcept;
+
+  /// Waits for a place; who came first gets one first.
+  /// Kill: the place goes to the next in line.
+  class PlaceEvent;
+  PlaceEvent place() noexcept;
+
+  /// True if the connection is broken: nobody would hear an answer.
+  bool gone() const noexcept;
+
+  /// Calls the handler. Throws: Misuse without a place.
+  Task<> serve();
+
+  /// Says what ServerOptions::refused says. Then ends the stream, and waits for
+  /// the client to do the same: closing with bytes unread would reset the
+  /// connection, and what was said could be lost. All of that takes
+  /// ServerOptions::refusal_time at most.
+  Task<> refuse();
+
+ private:
+  friend class internal::Handlers;
+  friend struct internal::ClientsBody;
+
+  Task<> start();
+  const Slot* slot() const noexcept;
+
+  Connection connection_;
+  internal::Handlers* handlers_;  // null: moved from
+
+  // Packed, since there is one for each connection. A slot's index fits: no
+  // process has 8 million descriptors.
+  std::uint32_t index_ : 23;
+  std::uint32_t placed_ : 1;     // holds a place
+  std::uint32_t served_ : 1;     // its handler has been called
+  std::uint32_t counted_ : 1;    // by the PeerLimit
+  std::uint32_t timed_out_ : 1;  // its kill is under way
+  std::uint32_t odd_round_ : 1;  // of looks, in which it was looked at last
+  std::uint32_t quiet_ : 4;      // looks in a row that found it quiet
+  std::uint32_t generation_;
+};
+
+class Client::PlaceEvent final : public Event {
+ public:
+  explicit PlaceEvent(Client& client) noexcept : client_(client) {}
+  PlaceEvent(PlaceEvent&& other) noexcept
+      : Event(std::move(other)), client_(other.client_) {}
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override { out.text = "a place"; }
+  void result() const noexcept {}
+
+ private:
+  Client& client_;
+  Waiter in_line_;
 };
 
 namespace internal {
 
-/// A connection among the arguments of its handler's job. A handler that
-/// takes it by value moves it out; whose it was is still known then.
-class Handoff {
- public:
-  explicit Handoff(Connection&& connection) noexcept;
-
-  Connection& connection() noexcept { return connection_; }
-
-  /// The peer, until the slot is used by another connection.
-  Address peer() const noexcept;
-
- private:
-  Connection connection_;
-  std::uint32_t index_;
-  std::uint32_t generation_;
+/// The function of a client's job.
+struct ClientsBody {
+  Task<> operator()(Client&& client) const;
 };
+using ClientsJob = SpawnedJob<void, ClientsBody, Client>;
 
-/// The handlers of one server.
+/// The handlers of one server, and who else has been accepted.
 class Handlers final : public Group {
  public:
-  using PeerOf = Address (*)(const JobBlock& job);
+  using Call = Task<> (*)(void* handler, Connection&& client);
 
-  Handlers(const Listener& listener, const ServerOptions& options,
-           PeerOf peer_of);
-  ~Handlers() { dissolve(); }
+  Handlers(std::vector<Listener>&& listeners, void* handler, Call call,
+           const ServerOptions& options, std::source_location where);
+  ~Handlers();
 
-  /// Waits for the next client.
-  /// Returns: none once the loop is asked to stop and the backlog is empty, or
-  /// the grace over: until then who waits there gets the room that others
-  /// leave.
-  class NextEvent;
-  NextEvent next() noexcept;
-
-  /// A client's job has ended, or never began: its place is free again.
-  void give_room_back() noexcept;
-
-  /// There was no memory for a client's job.
-  void turned_away() noexcept;
-
-  /// Waits at most the rest of the grace for the handlers, kills them.
-  Task<> drain();
+  /// Accepts clients until the loop is asked to stop, and lets them finish.
+  Task<> run();
 
   const ServerSummary& summary() const noexcept { return summary_; }
 
  private:
+  friend class violet::Client;
+  friend class violet::Client::PlaceEvent;
+  class NextEvent;
   class DrainedEvent;
 
+  /// A listener, and who accepts there.
+  struct Door {
+    Listener listener;
+    AcceptEvent accept{nullptr};
+    std::size_t left = 0;  // clients to accept, of those at the stop
+  };
+
+  // Places.
+  bool take_room() noexcept;
+  void give_room_back() noexcept;
+  void wake_first() noexcept;
+  bool takes_visitors() const noexcept;
+  void admit(Connection&& connection);
+  void tell(const Client& client, const char* what) const noexcept;
+
+  // Time.
+  void look_after(Stack& job) noexcept;
+  bool look_at_some() noexcept;
+  void look_at(JobBlock& job, Client& client) noexcept;
+  void time_out(JobBlock& job, Client& client, const char* why) noexcept;
+
+  // The end.
   bool stopping() const noexcept { return stopped_at_ != kNever; }
   void begin_to_stop() noexcept;
   bool closed() const noexcept;
+  bool somebody_waits() const noexcept;
   Duration time_left() const noexcept;
+  Task<> drain();
+  void tell_who_is_left();
+
   void failed(JobBlock& child) noexcept override;
   void left(JobBlock&) noexcept override;
-  bool take_room() noexcept;
-  bool somebody_waits() const noexcept;
 
-  const Listener& listener_;  // in the same frame; outlives this
+  std::span<Door> doors() const noexcept { return {doors_.get(), door_count_}; }
+
+  static Client& client_of(JobBlock& job) noexcept {
+    return std::get<0>(static_cast<ClientsJob&>(job).arguments());
+  }
+
   ServerOptions options_;
-  PeerOf peer_of_;
+  void* handler_;  // beside this, in the server's frame
+  Call call_;
+  std::source_location where_;
   StopHearer hears_;
-  std::shared_ptr<WaitQueue> room_;  // woken when there may be room again
+  std::size_t door_count_;
+  std::unique_ptr<Door[]> doors_;
+  std::size_t next_door_ = 0;  // whose turn it is
+
+  // Who waits for a place, in order: the clients in line, or who accepts.
+  std::shared_ptr<WaitQueue> room_;
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
-  std::size_t clients_ = 0;  // places taken; handlers may spawn more jobs
+  std::size_t placed_ = 0;    // clients with a place
+  std::size_t visitors_ = 0;  // clients without
+  WaitQueue visits_;          // woken when there is one less
+  bool place_taken_ = false;  // for the client that has just been accepted
+
+  // Looking for idle clients, in rounds; a round may take several steps.
+  Duration look_every_;
+  Timer look_;
+  JobBlock* look_on_at_ = nullptr;  // counted
+  bool odd_round_ = false;
+
   TimePoint stopped_at_ = kNever;
-  std::size_t backlog_ = 0;  // clients still to accept, of those at the stop
-  WaitQueue drained_;        // woken when the last job has left
+  WaitQueue drained_;  // woken when the last job has left
   ServerSummary summary_;
 };
-
-class Handlers::NextEvent final : public Event {
- public:
-  explicit NextEvent(Handlers& handlers) noexcept
-      : handlers_(handlers), accept_(handlers.listener_.accept()) {}
-  NextEvent(NextEvent&& other) noexcept
-      : Event(std::move(other)),
-        handlers_(other.handlers_),
-        accept_(std::move(other.accept_)) {}
-  bool attempt() noexcept override;
-  void undo() noexcept override;
-  void describe(Description& out) const override;
-  std::optional<Connection> result();
-
- private:
-  bool attempt_to_stop() noexcept;
-  void leave_queues() noexcept;
-
-  Handlers& handlers_;
-  AcceptEvent accept_;
-  Waiter stop_place_;
-  Waiter room_place_;
-  Timer grace_;  // wakes who still waits for room after a stop
-  bool stopped_ = false;
-};
-
-inline Handlers::NextEvent Handlers::next() noexcept {
-  return NextEvent(*this);
-}
 
 /// What a server's jobs refer to; lives in the server's frame.
 template <class Handler>
 struct Service {
-  Service(const Listener& listener, Handler&& h, const ServerOptions& options)
-      : handler(std::move(h)), handlers(listener, options, peer_of) {}
+  Service(std::vector<Listener>&& listeners, Handler&& h,
+          const ServerOptions& options, std::source_location where)
+      : handler(std::move(h)),
+        handlers(std::move(listeners), &handler, call, options, where) {}
 
-  static Address peer_of(const JobBlock& job);
+  static Task<> call(void* handler, Connection&& client) {
+    return (*static_cast<Handler*>(handler))(std::move(client));
+  }
 
   Handler handler;
   Handlers handlers;  // dies first, and its jobs with it
 };
 
-/// The function of a client's job: calls the handler, and holds the client's
-/// place until the job has ended.
 template <class Handler>
-class Serving {
- public:
-  explicit Serving(Service<Handler>& service) noexcept : service_(&service) {}
-  Serving(Serving&& other) noexcept
-      : service_(std::exchange(other.service_, nullptr)) {}
-  Serving& operator=(Serving&&) = delete;
-  ~Serving() {
-    if (service_ != nullptr) service_->handlers.give_room_back();
-  }
-  auto operator()(Handoff&& client) const {
-    return service_->handler(std::move(client.connection()));
-  }
-
- private:
-  Service<Handler>* service_;
-};
-
-template <class Handler>
-Address Service<Handler>::peer_of(const JobBlock& job) {
-  using ClientsJob = SpawnedJob<void, Serving<Handler>, Handoff>;
-  return std::get<0>(static_cast<const ClientsJob&>(job).arguments()).peer();
-}
-
-template <class Handler>
-void start(Service<Handler>& service, Connection&& client,
-           std::source_location where) {
-  Serving<Handler> serving(service);
-  const bool begun = has_memory_for([&] {
-    spawn_in(service.handlers, where, std::move(serving),
-             Handoff(std::move(client)))
-        .block()
-        ->mark();
-  });
-  if (!begun) service.handlers.turned_away();
-}
-
-template <class Handler>
-Task<ServerSummary> serve_with(Listener listener, Handler handler,
+Task<ServerSummary> serve_with(std::vector<Listener> listeners, Handler handler,
                                ServerOptions options,
                                std::source_location where) {
-  Service<Handler> service(listener, std::move(handler), options);
-  while (auto client = co_await service.handlers.next()) {
-    start(service, std::move(*client), where);
-  }
-  listener.close();
-  co_await service.handlers.drain();
+  Service<Handler> service(std::move(listeners), std::move(handler), options,
+                           where);
+  co_await service.handlers.run();
   co_return service.handlers.summary();
 }
 
+/// A vector with one listener in it.
+std::vector<Listener> only(Listener&& listener);
+
 /// In a program (see run_program), says on stdout that clients may come.
 void announce(const Address& address);
+
+/// Says on stderr what has been done, unless errors alone are wanted.
+void conclude(const ServerSummary& summary, Log log) noexcept;
 
 template <class Handler>
 Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
@@ -275,8 +333,8 @@ Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
   Listener listener(host, port);
   announce(listener.address());
   const ServerSummary summary = co_await serve_with<Handler>(
-      std::move(listener), std::move(handler), options, where);
-  if (options.log != Log::kErrors) complain(summary.text());
+      only(std::move(listener)), std::move(handler), options, where);
+  conclude(summary, options.log);
 }
 
 }  // namespace internal
@@ -299,7 +357,22 @@ Task<ServerSummary> serve(
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to serve: auto handler = [..](..) {..};");
   return internal::serve_with<std::decay_t<Handler>>(
-      std::move(listener), std::forward<Handler>(handler), options, where);
+      internal::only(std::move(listener)), std::forward<Handler>(handler),
+      options, where);
+}
+
+/// The same for several listeners, say one for IPv4 and one for IPv6: one
+/// handler, and the limits of the options hold for all of them together.
+template <class Handler>
+Task<ServerSummary> serve(
+    std::vector<Listener> listeners, Handler&& handler,
+    ServerOptions options = ServerOptions(),
+    std::source_location where = std::source_location::current()) {
+  static_assert(internal::survives_co_await<Handler&&>(),
+                "violet: on this compiler a capturing lambda must have a name "
+                "before it is given to serve: auto handler = [..](..) {..};");
+  return internal::serve_with<std::decay_t<Handler>>(
+      std::move(listeners), std::forward<Handler>(handler), options, where);
 }
 
 /// Listens on host and port and serves: the whole of a simple program, as in

@@ -6,6 +6,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "../runtime/error.hpp"
 #include "../runtime/sys.hpp"
 
@@ -42,8 +44,32 @@ void listen_on(const Fd& fd, const Address& address,
 }  // namespace
 
 Fd listen_socket(const Address& address, ListenOptions options) {
-  Fd fd = bound_socket(address, options.reuse_port);
-  listen_on(fd, address, options);
+  SocketPath path;
+  Fd fd = listen_socket(address, options, path);
+  path.leave();
+  return fd;
+}
+
+// The mode is set before anybody can connect. The lock goes before the path,
+// which takes it itself if it has to remove the file.
+Fd listen_socket(const Address& address, const ListenOptions& options,
+                 SocketPath& path) {
+  if (address.path().empty()) {
+    Fd fd = bound_socket(address, options.reuse_port);
+    listen_on(fd, address, options);
+    return fd;
+  }
+  SocketPath made;
+  Fd fd;
+  {
+    const FolderLock lock(address.path());
+    SocketPath::make_way(address, lock);
+    fd = bound_socket(address, false);
+    made = SocketPath(address.path());
+    if (options.mode != 0) made.change_mode(options.mode);
+    listen_on(fd, address, options);
+  }
+  path = std::move(made);
   return fd;
 }
 

@@ -13,6 +13,7 @@
 
 #include "../runtime/fd.hpp"
 #include "address.hpp"
+#include "socket_path.hpp"
 
 namespace violet {
 
@@ -26,13 +27,23 @@ struct ListenOptions {
   /// Lets several sockets share the port, of other processes of the same user,
   /// too: the system spreads connections over them. See listen_sockets().
   bool reuse_port = false;
+
+  /// Who may connect to a unix path: the bits of chmod(2), of which systems
+  /// heed those for writing. 0: as the umask says.
+  unsigned mode = 0;
 };
 
 /// A bound, listening socket. A port that was left a moment ago can be taken
-/// again at once (SO_REUSEADDR).
+/// again at once (SO_REUSEADDR). So can a unix path on which nobody listens
+/// any more; one on which somebody does, and any other file, stays as it is.
 /// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
 Fd listen_socket(const Address& address,
                  ListenOptions options = ListenOptions());
+
+/// The same, where `path` takes over the file of a unix socket, and removes it
+/// in the end. Without it the file stays.
+Fd listen_socket(const Address& address, const ListenOptions& options,
+                 SocketPath& path);
 
 /// As many sockets as run_loops has loops, on one port that they share with
 /// each other and with nobody else. A port of 0 becomes one real one.

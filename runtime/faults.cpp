@@ -18,14 +18,15 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",      "socketpair",   "bind",       "listen",     "accept",
-    "connect",     "recv",         "send",       "read",       "write",
-    "close",       "shutdown",     "getsockopt", "setsockopt", "getsockname",
-    "getpeername", "duplicate",    "get_flags",  "set_flags",  "file_type",
-    "unlink",      "open",         "pread",      "pwrite",     "sendfile",
-    "seek",        "file_size",    "sync",       "truncate",   "rename",
-    "poll",        "start_thread", "pipe",       "spawn",      "wait_child",
-    "kill",        "open_process", "allocate",
+    "socket",       "socketpair", "bind",        "listen",     "accept",
+    "connect",      "recv",       "send",        "read",       "write",
+    "close",        "shutdown",   "getsockopt",  "setsockopt", "getsockname",
+    "getpeername",  "duplicate",  "get_flags",   "set_flags",  "file_type",
+    "unlink",       "open",       "pread",       "pwrite",     "sendfile",
+    "seek",         "file_size",  "sync",        "truncate",   "rename",
+    "chmod",        "file_at",    "lock_folder", "backlog",    "poll",
+    "start_thread", "pipe",       "spawn",       "wait_child", "kill",
+    "open_process", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -418,6 +419,26 @@ int FaultPlan::kill(int pid, int signal) noexcept {
 int FaultPlan::open_process(int pid) noexcept {
   if (const int error = strike(Call::kOpenProcess)) return error;
   return Layer::open_process(pid);
+}
+
+int FaultPlan::chmod(const char* path, unsigned mode) noexcept {
+  if (const int error = strike(Call::kChmod)) return error;
+  return Layer::chmod(path, mode);
+}
+
+int FaultPlan::file_at(const char* path, sys::FileNumber& which) noexcept {
+  if (const int error = strike(Call::kFileAt)) return error;
+  return Layer::file_at(path, which);
+}
+
+int FaultPlan::lock_folder(const char* path) noexcept {
+  if (const int error = strike(Call::kLockFolder)) return error;
+  return Layer::lock_folder(path);
+}
+
+int FaultPlan::backlog(int fd) noexcept {
+  if (const int error = strike(Call::kBacklog)) return error;
+  return Layer::backlog(fd);
 }
 
 void* FaultPlan::allocate(std::size_t size) noexcept {

@@ -65,6 +65,10 @@ enum class Call : std::uint8_t {
   kSync,
   kTruncate,
   kRename,
+  kChmod,
+  kFileAt,
+  kLockFolder,
+  kBacklog,
   kPoll,
   kStartThread,
   kPipe,
@@ -74,7 +78,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 38;
+inline constexpr std::size_t kCallCount = 42;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -173,6 +177,10 @@ class FaultPlan final : public sys::Layer {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int chmod(const char* path, unsigned mode) noexcept override;
+  int file_at(const char* path, sys::FileNumber& which) noexcept override;
+  int lock_folder(const char* path) noexcept override;
+  int backlog(int fd) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,

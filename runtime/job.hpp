@@ -247,6 +247,7 @@ class SpawnedJob final : public TypedJob<T> {
   const std::tuple<Args...>& arguments() const noexcept {
     return kept_.arguments;
   }
+  std::tuple<Args...>& arguments() noexcept { return kept_.arguments; }
 
  private:
   struct Kept {

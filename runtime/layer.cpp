@@ -156,6 +156,22 @@ int Layer::rename(const char* from, const char* to) noexcept {
   return below_.rename(from, to);
 }
 
+int Layer::chmod(const char* path, unsigned mode) noexcept {
+  return below_.chmod(path, mode);
+}
+
+int Layer::file_at(const char* path, FileNumber& which) noexcept {
+  return below_.file_at(path, which);
+}
+
+int Layer::lock_folder(const char* path) noexcept {
+  return below_.lock_folder(path);
+}
+
+int Layer::backlog(int fd) noexcept {
+  return below_.backlog(fd);
+}
+
 int Layer::poll(pollfd* descriptors, unsigned long count,
                 int timeout_ms) noexcept {
   return below_.poll(descriptors, count, timeout_ms);

@@ -65,6 +65,10 @@ class Layer : public Calls {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int chmod(const char* path, unsigned mode) noexcept override;
+  int file_at(const char* path, FileNumber& which) noexcept override;
+  int lock_folder(const char* path) noexcept override;
+  int backlog(int fd) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
   int start_thread(void* (*body)(void*) noexcept,

@@ -19,6 +19,10 @@ using namespace std::chrono_literals;
 // ready: a crowd of busy jobs must not shut out the descriptors.
 constexpr int kStepsPerTurn = 128;
 
+// A tick is 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold
+// two years.
+constexpr int kTickBits = 24;
+
 // What a job's count of its groups cannot tell apart.
 constexpr std::uint8_t kManyGroups = 255;
 
@@ -335,9 +339,13 @@ void Loop::deliver_posts() noexcept {
   }
 }
 
-// 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold two years.
 std::uint32_t Loop::ticks(TimePoint moment) const noexcept {
-  return static_cast<std::uint32_t>((moment - started_).count() >> 24);
+  return static_cast<std::uint32_t>((moment - started_).count() >> kTickBits);
+}
+
+Duration Loop::age(const JobBlock& job) const noexcept {
+  const std::uint32_t elapsed = ticks(poller_.now()) - job.born_ticks_;
+  return Duration(std::int64_t{elapsed} << kTickBits);
 }
 
 // -------------------------------------------------------------- a whole run

@@ -257,6 +257,9 @@ class Loop {
   /// Cost: looks at every job.
   const JobBlock* find(std::uint32_t id) const noexcept;
 
+  /// How long ago a job was spawned, in steps of 17 ms.
+  Duration age(const JobBlock& job) const noexcept;
+
   /// Calls visit(job) for every job that has not ended.
   template <class Visit>
   void each_job(Visit visit) const;

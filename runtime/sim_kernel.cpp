@@ -224,6 +224,12 @@ int SimKernel::unlink(const char* path) noexcept {
   return 0;
 }
 
+int SimKernel::backlog(int fd) noexcept {
+  const SimSocket* socket = find(fd);
+  if (socket == nullptr) return Layer::backlog(fd);
+  return static_cast<int>(socket->clients.size());
+}
+
 int SimKernel::getsockname(int fd, sockaddr* name, unsigned* size) noexcept {
   const SimSocket* socket = find(fd);
   if (socket == nullptr) return Layer::getsockname(fd, name, size);

@@ -65,6 +65,7 @@ class SimKernel final : public sys::Layer, public Poller, public SimWire {
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
+  int backlog(int fd) noexcept override;
   int poll(pollfd* descriptors, unsigned long count,
            int timeout_ms) noexcept override;
 

@@ -58,6 +58,10 @@ enum SlotTraits : std::uint8_t {
 /// whoever waits for more is in the middle of a request. See Event::idle().
 inline constexpr std::uint8_t kOwesReply = 8;
 
+/// There, too: bytes came in or went out. Nobody here takes it away; whoever
+/// wants to know how long a stream has been silent does, from time to time.
+inline constexpr std::uint8_t kActive = 32;
+
 enum class Direction : std::uint8_t { kRead, kWrite };
 
 /// One descriptor.
@@ -71,7 +75,8 @@ struct alignas(kCacheLineBytes) Slot {
 
   // What is known, as ReadyBits. A cleared bit means that an attempt met
   // EAGAIN (or drained a stream) after the last edge; a set bit means that
-  // trying may succeed. A closed slot has none. kOwesReply stands here too.
+  // trying may succeed. A closed slot has none. kOwesReply and kActive stand
+  // here too.
   std::uint8_t ready = 0;
   std::uint8_t watched = 0;  // bits registered with the poller of `home`
   std::uint8_t home = 0;     // which loop of this thread; 0 is none
@@ -95,13 +100,13 @@ struct alignas(kCacheLineBytes) Slot {
   void received(std::size_t got, std::size_t asked) noexcept {
     const bool drained = got < asked && stream() && (ready & kEnded) == 0;
     const unsigned known = drained ? ready & ~unsigned{kReadable} : ready;
-    ready = static_cast<std::uint8_t>(known | kOwesReply);
+    ready = static_cast<std::uint8_t>(known | kOwesReply | kActive);
   }
 
   /// Bytes went out.
   void sent(std::size_t bytes) noexcept {
     sent_bytes += bytes;
-    ready &= static_cast<std::uint8_t>(~kOwesReply);
+    ready = static_cast<std::uint8_t>((ready & ~kOwesReply) | kActive);
   }
 };
 static_assert(sizeof(Slot) == kCacheLineBytes);

@@ -3,9 +3,12 @@
 #include "sys.hpp"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -256,6 +259,54 @@ int Calls::truncate(int fd, std::int64_t size) noexcept {
 
 int Calls::rename(const char* from, const char* to) noexcept {
   return checked(::rename(from, to));
+}
+
+int Calls::chmod(const char* path, unsigned mode) noexcept {
+  return checked(::chmod(path, static_cast<mode_t>(mode)));
+}
+
+int Calls::file_at(const char* path, FileNumber& which) noexcept {
+  struct stat status;
+  const int result = checked(::lstat(path, &status));
+  if (result < 0) return result;
+  which.device = static_cast<std::uint64_t>(status.st_dev);
+  which.inode = static_cast<std::uint64_t>(status.st_ino);
+  return static_cast<int>(status.st_mode & S_IFMT);
+}
+
+int Calls::lock_folder(const char* path) noexcept {
+  const int fd = checked(::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd < 0) return fd;
+  const int refused =
+      uninterrupted([fd] { return checked(::flock(fd, LOCK_EX | LOCK_NB)); });
+  if (refused == 0) return fd;
+  ::close(fd);
+  return refused;
+}
+
+// Of a listening TCP socket, Linux tells the length of the queue where it
+// tells of others what has not been acknowledged. The systems with kqueue(2)
+// tell it as the size of what can be read.
+int Calls::backlog(int fd) noexcept {
+#ifdef __linux__
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  constexpr std::size_t kEnd =
+      offsetof(tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) {
+    return -errno;
+  }
+  return size >= kEnd ? static_cast<int>(info.tcpi_unacked) : -EOPNOTSUPP;
+#else
+  const int queue = checked(::kqueue());
+  if (queue < 0) return queue;
+  struct kevent news{};
+  EV_SET(&news, static_cast<uintptr_t>(fd), EVFILT_READ, EV_ADD, 0, 0, 0);
+  const timespec at_once{0, 0};
+  const int count = checked(::kevent(queue, &news, 1, &news, 1, &at_once));
+  ::close(queue);
+  return count <= 0 ? count : static_cast<int>(news.data);
+#endif
 }
 
 int Calls::poll(pollfd* descriptors, unsigned long count,

@@ -31,6 +31,13 @@ struct ChildEnd {
   int status = 0;
 };
 
+/// What tells two files apart; see inode(7).
+struct FileNumber {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  bool operator==(const FileNumber&) const = default;
+};
+
 /// Answers system calls. This class passes them to the kernel; a test
 /// derives from it and overrides the calls that it wants to answer.
 class Calls {
@@ -84,6 +91,15 @@ class Calls {
   virtual int sync(int fd, bool data_only) noexcept;
   virtual int truncate(int fd, std::int64_t size) noexcept;
   virtual int rename(const char* from, const char* to) noexcept;
+  virtual int chmod(const char* path, unsigned mode) noexcept;
+  /// lstat(2). Returns: st_mode & S_IFMT, and which file it is.
+  virtual int file_at(const char* path, FileNumber& which) noexcept;
+  /// Opens a folder and takes its flock(2), for as long as the descriptor is
+  /// open. Does not wait for it: -EWOULDBLOCK.
+  virtual int lock_folder(const char* path) noexcept;
+  /// How many connections wait to be accepted; -EOPNOTSUPP where the system
+  /// does not tell.
+  virtual int backlog(int fd) noexcept;
   virtual int poll(pollfd* descriptors, unsigned long count,
                    int timeout_ms) noexcept;
   /// Starts a thread that runs by itself: detached, and with all signals

@@ -5,6 +5,7 @@
 #include <deque>
 #include <optional>
 
+#include "../runtime/testing.hpp"
 #include "catch.hpp"
 #include "sockets.hpp"
 
@@ -1308,3 +1309,436 @@ TEST_CASE("server: without descriptors it waits and serves again", "[server]") {
   CHECK(std::count(served.log.begin(), served.log.end(), '\n') == 1);
 }
 #endif
+
+// ----------------------------------------------------------------------- time
+
+namespace {
+
+ServerOptions timed(Duration idle, Duration total = Duration::zero()) {
+  ServerOptions options;
+  options.idle_timeout = idle;
+  options.total_timeout = total;
+  return options;
+}
+
+/// How long it takes until the server ends a connection, from `begin`.
+Task<Duration> time_to_end(const Connection& conn, TimePoint begin) {
+  const std::string rest = co_await receive_rest(conn);
+  co_return support::now() - begin;
+}
+
+/// Not before the limit, and not more than an eighth later.
+void expect_about(Duration limit, Duration elapsed) {
+  CHECK(elapsed >= limit);
+  CHECK(elapsed <= limit + limit / 8 + 40ms);
+}
+
+}  // namespace
+
+TEST_CASE("server: who says nothing for too long is ended", "[server]") {
+  const MaybeShortIo io;
+  Served served(timed(8s));
+  served.run(echo, [](Served& s) -> Task<> {
+    const Connection talks = co_await connect(s.address);
+    const Connection silent = co_await connect(s.address);
+    const TimePoint begin = support::now();
+    const auto waits = spawn(time_to_end, std::cref(silent), begin);
+    for (int i = 0; i < 20; ++i) {
+      co_await sleep(7s);
+      co_await expect_echo(talks);
+    }
+    expect_about(8s, co_await join(waits));
+    const TimePoint last = support::now();
+    expect_about(8s, co_await time_to_end(talks, last));
+  });
+  CHECK(served.summary.served == 2);
+  CHECK(served.summary.timed_out == 2);
+  CHECK(served.summary.text() == "stopped: 2 served, 0 cut, 2 timed out");
+  CHECK(served.log.empty());
+}
+
+TEST_CASE("server: who reads nothing for too long is ended", "[server]") {
+  const MaybeShortIo io;
+  const auto handler = [](Connection conn) -> Task<> {
+    const std::string block(100'000, 'b');
+    for (;;) co_await conn.sendall(block);
+  };
+  Served served(timed(8s));
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await sleep(7s);
+    // What it reads now makes room, and so keeps it alive.
+    char bytes[1000];
+    while (::recv(conn.fd(), bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+    co_await sleep(7s);
+    CHECK(Slots::here().in_use() > 2);
+    co_await sleep(10s);
+    co_await receive_rest(conn);
+  });
+  CHECK(served.summary.timed_out == 1);
+}
+
+TEST_CASE("server: nobody may stay for longer than allowed", "[server]") {
+  const MaybeShortIo io;
+  Served served(timed(0s, 16s));
+  served.run(echo, [](Served& s) -> Task<> {
+    const TimePoint begin = support::now();
+    const Connection conn = co_await connect(s.address);
+    std::error_code code;
+    while (!code) {
+      co_await sleep(100ms);
+      co_await conn.sendall("x", code);
+      char byte = 0;
+      if (!code) {
+        const std::size_t got =
+            co_await conn.recv(std::span<char>(&byte, 1), code);
+        if (got == 0) break;
+      }
+    }
+    expect_about(16s, support::now() - begin - 100ms);
+  });
+  CHECK(served.summary.timed_out == 1);
+}
+
+TEST_CASE("server: the shorter of the two times counts", "[server]") {
+  const MaybeShortIo io;
+  const auto [idle, total, first] = GENERATE(
+      std::tuple(8s, 100s, 8s), std::tuple(100s, 8s, 8s),
+      std::tuple(8s, 8s, 8s), std::tuple(1s, 8000s, 1s));
+  Served served(timed(idle, total));
+  const Duration limit = first;
+  served.run(echo, [limit](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    expect_about(limit, co_await time_to_end(conn, support::now()));
+  });
+  CHECK(served.summary.timed_out == 1);
+}
+
+TEST_CASE("server: a handler that has closed its connection is not idle",
+          "[server]") {
+  const MaybeShortIo io;
+  bool done = false;
+  const auto handler = [&](Connection conn) -> Task<> {
+    conn.close();
+    co_await sleep(1h);
+    done = true;
+  };
+  Served served(timed(8s));
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await sleep(2h);
+  });
+  CHECK(done);
+  CHECK(served.summary.timed_out == 0);
+}
+
+TEST_CASE("server: a shield holds the end of its time, once", "[server]") {
+  const MaybeShortIo io;
+  bool done = false;
+  const auto work = []() -> Task<> { co_await sleep(1h); };
+  const auto handler = [&](Connection conn) -> Task<> {
+    co_await shield(work());
+    done = true;
+    co_await conn.recv();
+    done = false;
+  };
+  ServerOptions options = timed(8s);
+  options.log = Log::kVerbose;
+  Served served(options);
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await time_to_end(conn, support::now());
+  });
+  CHECK(done);
+  CHECK(served.summary.timed_out == 1);
+  CHECK(contains(served.log, ": it was idle\n"));
+  CHECK(std::count(served.log.begin(), served.log.end(), '\n') == 1);
+}
+
+TEST_CASE("server: time goes on for clients while it drains", "[server]") {
+  const MaybeShortIo io;
+  const auto handler = [](Connection conn) -> Task<> {
+    co_await conn.recv();
+    co_await sleep(24h);
+  };
+  ServerOptions options = timed(8s);
+  options.grace = 1h;
+  Served served(options);
+  served.run(handler, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    co_await conn.sendall("x");
+    co_await settle();
+    const TimePoint begin = support::now();
+    Loop::current().stop();
+    co_await wait(s.server);
+    CHECK(support::now() - begin <= 10s);
+  });
+  CHECK(served.summary.timed_out == 1);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: a crowd is looked at in several steps", "[server]") {
+  // More than one step looks at, in each of which some leave.
+  testing::Options in_memory;
+  in_memory.network = true;
+  ServerSummary summary;
+  const auto whole = [&]() -> Task<> {
+    const auto serving = [&](Listener own) -> Task<> {
+      summary = co_await serve(std::move(own), echo, timed(8s));
+    };
+    Listener listener("10.0.0.1", 80);
+    const Address address = listener.address();
+    const Job<> server = spawn(serving, std::move(listener));
+    std::deque<Connection> clients;
+    for (int i = 0; i < 1500; ++i) clients.push_back(co_await connect(address));
+    for (int round = 0; round < 20; ++round) {
+      co_await sleep(2s);
+      for (std::size_t i = 0; i < clients.size(); i += 2) {
+        co_await expect_echo(clients[i]);
+      }
+      for (int i = 0; i < 10; ++i) clients.pop_front();
+    }
+    Loop::current().stop();
+    co_await wait(server);
+  };
+  testing::play(whole, in_memory);
+  CHECK(summary.served == 1500);
+  // The odd ones, without those that had gone before their time was over.
+  CHECK(summary.timed_out >= 720);
+  CHECK(summary.timed_out <= 750);
+}
+
+TEST_CASE("server: limits of time cost no timer for each client or message",
+          "[server]") {
+  testing::Options in_memory;
+  in_memory.network = true;
+  std::size_t most = 0;
+  const auto whole = [&]() -> Task<> {
+    const auto serving = [&](Listener own) -> Task<> {
+      co_await serve(std::move(own), echo, timed(8s, 1h));
+    };
+    Listener listener("10.0.0.1", 80);
+    const Address address = listener.address();
+    const Job<> server = spawn(serving, std::move(listener));
+    std::deque<Connection> clients;
+    for (int i = 0; i < 100; ++i) clients.push_back(co_await connect(address));
+    for (const Connection& client : clients) {
+      co_await expect_echo(client);
+      most = std::max(most, Loop::current().timers().size());
+    }
+    Loop::current().stop();
+    co_await wait(server);
+  };
+  testing::play(whole, in_memory);
+  CHECK(most == 1);
+}
+
+// ------------------------------------------------------- several, and whatever
+
+TEST_CASE("server: several listeners have one handler and one limit",
+          "[server]") {
+  const MaybeShortIo io;
+  ServerOptions options;
+  options.max_connections = 2;
+  World world;
+  ServerSummary summary;
+  auto whole = [&]() -> Task<> {
+    sockets::Directory directory;
+    std::vector<Listener> listeners;
+    listeners.emplace_back("127.0.0.1", 0);
+    if (has_ipv6()) listeners.emplace_back("::1", 0);
+    listeners.emplace_back(directory.address());
+    std::vector<Address> addresses;
+    for (const Listener& one : listeners) addresses.push_back(one.address());
+    const auto body = [&](std::vector<Listener> all) -> Task<> {
+      summary = co_await serve(std::move(all), echo, options);
+    };
+    const Job<> server = spawn(body, std::move(listeners));
+    for (int i = 0; i < 3; ++i) {
+      for (const Address& address : addresses) co_await expect_service(address);
+    }
+    Connection first = co_await connect(addresses.front());
+    co_await expect_echo(first);
+    const Connection second = co_await connect(addresses.back());
+    co_await expect_echo(second);
+    // Full for all of them.
+    const Connection third = co_await connect(addresses.front());
+    co_await third.sendall("hello");
+    const Connection fourth = co_await connect(addresses.back());
+    co_await fourth.sendall("hello");
+    co_await settle();
+    char byte;
+    CHECK(::recv(third.fd(), &byte, 1, MSG_DONTWAIT) < 0);
+    CHECK(::recv(fourth.fd(), &byte, 1, MSG_DONTWAIT) < 0);
+    first.close();
+    // Both stand in a backlog when it stops, and are still served.
+    Loop::current().stop();
+    std::string answer = co_await receive(third, 5);
+    CHECK(answer == "hello");
+    answer = co_await receive(fourth, 5);
+    CHECK(answer == "hello");
+    co_await wait(server);
+    CHECK_FALSE(::access(directory.file().c_str(), F_OK) == 0);
+    CHECK(summary.served == 3 * addresses.size() + 4);
+  };
+  world.run(whole());
+  CHECK_FALSE(world.time.hung);
+}
+
+TEST_CASE("server: no listener is starved by another", "[server]") {
+  testing::Options in_memory;
+  in_memory.network = true;
+  const auto whole = []() -> Task<> {
+    std::vector<Listener> listeners;
+    listeners.emplace_back("10.0.0.1", 80);
+    listeners.emplace_back("10.0.0.2", 80);
+    const Address busy = listeners[0].address();
+    const Address quiet = listeners[1].address();
+    const auto serving = [](std::vector<Listener> all) -> Task<> {
+      co_await serve(std::move(all), echo);
+    };
+    const Job<> server = spawn(serving, std::move(listeners));
+    bool over = false;
+    const auto knock = [&]() -> Task<> {
+      while (!over) {
+        const Connection conn = co_await connect(busy);
+        co_await yield_now();
+      }
+    };
+    TaskGroup crowd;
+    for (int i = 0; i < 100; ++i) crowd.spawn(knock);
+    for (int i = 0; i < 20; ++i) co_await expect_service(quiet);
+    over = true;
+    co_await crowd.join();
+    Loop::current().stop();
+    co_await wait(server);
+  };
+  testing::play(whole, in_memory);
+}
+
+TEST_CASE("server: it serves on a socket that it was given", "[server]") {
+  // As an inherited one: blocking, not close-on-exec, and shared.
+  const MaybeShortIo io;
+  Fd given = listen_socket(Address::parse("127.0.0.1"));
+  const Fd shared(::dup(given.get()));
+  ::fcntl(given.get(), F_SETFL, ::fcntl(given.get(), F_GETFL) & ~O_NONBLOCK);
+  const Address address = local_address(given.get());
+  World world;
+  auto whole = [&]() -> Task<> {
+    const auto body = [&](Listener own) -> Task<> {
+      const ServerSummary done = co_await serve(std::move(own), echo);
+      CHECK(done.served == 3);
+    };
+    const Job<> server = spawn(body, Listener(std::move(given)));
+    for (int i = 0; i < 3; ++i) co_await expect_service(address);
+    // Whom another process takes is no loss and no stop.
+    co_await settle();
+    const Fd other = dial(address);
+    const Fd taken(::accept(shared.get(), nullptr, nullptr));
+    CHECK(bool(taken));
+    co_await settle();
+    Loop::current().stop();
+    co_await wait(server);
+  };
+  world.run(whole());
+  CHECK_FALSE(world.time.hung);
+  // It is closed here, and still listens there.
+  const Fd client = dial(address);
+}
+
+TEST_CASE("server: it stops although a crowd keeps coming to a unix socket",
+          "[server]") {
+  const MaybeShortIo io;
+  const std::string name = GENERATE("path", "simulated");
+  sockets::Directory directory;
+  const bool simulated = name == "simulated";
+  std::size_t came = 0;
+  std::size_t until_stop = 0;
+  ServerSummary summary;
+  const auto whole = [&]() -> Task<> {
+    Listener listener(simulated ? Address::parse("10.0.0.1", 80)
+                                : directory.address());
+    const Address address = listener.address();
+    const auto serving = [&](Listener own) -> Task<> {
+      summary = co_await serve(std::move(own), echo);
+    };
+    const Job<> server = spawn(serving, std::move(listener));
+    while (!server.ended() && came < 4000) {
+      for (int i = 0; i < 40; ++i) {
+        std::error_code code;
+        const Connection client = co_await connect(address, code);
+        if (!code) ++came;
+      }
+      if (until_stop == 0 && came >= 200) {
+        until_stop = came;
+        Loop::current().stop();
+      }
+      co_await yield_now();
+    }
+    co_await wait(server);
+  };
+  testing::Options options;
+  options.network = simulated;
+  testing::play(whole, options);
+  CHECK(came < 4000);
+  CHECK(summary.served <= until_stop);
+}
+
+// ------------------------------------------------------------ who was cut, and
+
+TEST_CASE("server: it tells who was cut, and where", "[server]") {
+  const MaybeShortIo io;
+  static int line = 0;
+  const auto inner = [](Connection& conn) -> Task<> {
+    const std::string block(50'000'000, 'b');
+    line = __LINE__ + 1;
+    co_await conn.sendall(block);
+  };
+  const auto handler = [&](Connection conn) -> Task<> {
+    co_await conn.recv();
+    co_await within(1h, inner(conn));
+  };
+  Served served;
+  std::string peer;
+  served.run(handler, [&](Served& s) -> Task<> {
+    std::deque<Connection> clients;
+    for (int i = 0; i < 12; ++i) {
+      clients.push_back(co_await connect(s.address));
+      co_await clients.back().sendall("x");
+    }
+    peer = clients.front().local().text();
+    co_await sleep(10s);
+    Loop::current().stop();
+    co_await wait(s.server);
+  });
+  CHECK(served.summary.cut == 12);
+  const std::string& told = served.summary.told;
+  CHECK(std::count(told.begin(), told.end(), '\n') == 10);
+  const std::string first = told.substr(0, told.find('\n'));
+  CHECK(first == peer + " after 15.0 s, at server_test.cpp:" +
+                     std::to_string(line) + ": sendall");
+}
+
+TEST_CASE("server: closing its listener ends it with an error, and no client",
+          "[server]") {
+  // Its owner is the server, so only somebody past the library can do it.
+  const MaybeShortIo io;
+  World world;
+  auto whole = []() -> Task<> {
+    Listener listener("127.0.0.1", 0);
+    const int fd = listener.descriptor().fd();
+    const auto serving = [](Listener own) -> Task<> {
+      co_await serve(std::move(own), echo);
+    };
+    const auto server = spawn(serving, std::move(listener));
+    co_await settle();
+    // What shutdown(2) does to a listening socket on Linux: accept(2) fails.
+    ::shutdown(fd, SHUT_RDWR);
+    const std::string error = co_await error_of([&]() -> Task<> {
+      co_await join(server);
+    }());
+    CHECK(contains(error, "accept fd"));
+  };
+  world.run(whole());
+}

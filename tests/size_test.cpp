@@ -63,8 +63,7 @@ double seconds_of(const std::vector<std::string>& command) {
 }  // namespace
 
 TEST_CASE("size: an idle connection takes no more than 400 bytes", "[size]") {
-  using EchoJob = internal::SpawnedJob<void, internal::Serving<decltype(&echo)>,
-                                       internal::Handoff>;
+  using EchoJob = internal::ClientsJob;
   const std::size_t frame = kPooled ? bytes_of_frame() : 0;
   std::printf(
       "size: %s: echo handler's frame %zu bytes, its job %zu, slot %zu, "

@@ -228,7 +228,7 @@ TEST_CASE("socket: one that is no connection is not taken over", "[socket]") {
           Connection c(listen_socket(Address::parse("127.0.0.1")));
         }) == "getpeername: " + support::text_of_error(ENOTCONN));
   CHECK(thrown<std::system_error>([] { const Listener l{Fd(-1)}; }) ==
-        "getsockname: Bad file descriptor");
+        "listener fd -1: Bad file descriptor");
   CHECK(open_descriptors() == before);
 }
 
