@@ -88,7 +88,7 @@ class PeerLimit::Counts {
  public:
   explicit Counts(std::size_t most) noexcept : most_(most) {}
 
-  bool take(const Client& client, const Host& host) {
+  bool take(const Visitor& client, const Host& host) {
     const std::lock_guard lock(mutex_);
     const auto found = places_.find(host);
     if (found != places_.end() && found->second >= most_) return false;
@@ -99,7 +99,7 @@ class PeerLimit::Counts {
     return noted;
   }
 
-  void give_back(const Client& client) noexcept {
+  void give_back(const Visitor& client) noexcept {
     const std::lock_guard lock(mutex_);
     const auto counted = clients_.find(&client);
     if (counted == clients_.end()) return;  // had no address
@@ -114,7 +114,7 @@ class PeerLimit::Counts {
 
   // What a client was counted under: when it leaves, its connection may long
   // have been closed, and nobody knows the address any more.
-  std::unordered_map<const Client*, Host> clients_;
+  std::unordered_map<const Visitor*, Host> clients_;
   std::unordered_map<Host, std::size_t, HashOfHost> places_;
 };
 
@@ -123,20 +123,20 @@ PeerLimit::PeerLimit(std::size_t most)
 
 PeerLimit::~PeerLimit() = default;
 
-bool PeerLimit::take(const Client& client, const Address& peer) noexcept {
+bool PeerLimit::take(const Visitor& client, const Address& peer) noexcept {
   if (!has_host(peer)) return true;
   bool taken = false;
   has_memory_for([&] { taken = counts_->take(client, host_of(peer)); });
   return taken;
 }
 
-void PeerLimit::give_back(const Client& client) noexcept {
+void PeerLimit::give_back(const Visitor& client) noexcept {
   counts_->give_back(client);
 }
 
 // -------------------------------------------------------------------- waiting
 
-bool Client::PlaceEvent::attempt() noexcept {
+bool Visitor::PlaceEvent::attempt() noexcept {
   internal::Handlers& handlers = *client_.handlers_;
   WaitQueue& room = *handlers.room_;
   if (client_.placed_) return true;
@@ -153,21 +153,21 @@ bool Client::PlaceEvent::attempt() noexcept {
   return true;
 }
 
-void Client::PlaceEvent::undo() noexcept {
+void Visitor::PlaceEvent::undo() noexcept {
   leave(*client_.handlers_->room_, in_line_);
   client_.handlers_->wake_first();
 }
 
-Client::PlaceEvent Client::place() noexcept {
+Visitor::PlaceEvent Visitor::place() noexcept {
   return PlaceEvent(*this);
 }
 
-bool Client::gone() const noexcept {
+bool Visitor::gone() const noexcept {
   const int fd = connection_.fd();
   return fd < 0 || (sys::poll_now(fd, 0) & (POLLERR | POLLHUP)) != 0;
 }
 
-Task<> wait_in_line(Client& client) {
+Task<> wait_in_line(Visitor& client) {
   const ServerOptions& options = client.options();
   bool placed = true;
   if (options.max_wait == Duration::zero()) {
@@ -204,13 +204,13 @@ Task<> say(Refusal words, Connection& client) {
 
 }  // namespace
 
-Task<> Client::refuse() {
+Task<> Visitor::refuse() {
   if (options().refused == nullptr) co_return;
   co_await within(options().refusal_time,
                   say(options().refused, connection_));
 }
 
-Task<> turn_away(Client& client) {
+Task<> turn_away(Visitor& client) {
   co_await client.refuse();
 }
 

@@ -24,19 +24,19 @@
 
 namespace violet {
 
-class Client;
+class Visitor;
 
 /// Deals with a client that has come while the server is full. The client is
 /// disconnected when the task ends, unless it was served meanwhile.
-using WhenFull = Task<> (*)(Client& client);
+using WhenFull = Task<> (*)(Visitor& client);
 
 /// Waits for a place, first come, first served, and runs the handler then;
 /// for ServerOptions::max_wait at most, after which the client is logged and
 /// refused. A client that has reset its connection meanwhile takes no place.
-Task<> wait_in_line(Client& client);
+Task<> wait_in_line(Visitor& client);
 
-/// Refuses: see Client::refuse.
-Task<> turn_away(Client& client);
+/// Refuses: see Visitor::refuse.
+Task<> turn_away(Visitor& client);
 
 /// Says a few words to a client that is refused.
 using Refusal = Task<> (*)(Connection& client);
@@ -93,8 +93,8 @@ class PeerLimit {
   /// Counts a client. Returns: false if it is one too many, or there is no
   /// memory to count it. Lifetime: the client stays where it is, and gives its
   /// count back.
-  virtual bool take(const Client& client, const Address& peer) noexcept;
-  virtual void give_back(const Client& client) noexcept;
+  virtual bool take(const Visitor& client, const Address& peer) noexcept;
+  virtual void give_back(const Visitor& client) noexcept;
 
  private:
   class Counts;

@@ -26,7 +26,7 @@ ServerSummary& ServerSummary::operator+=(const ServerSummary& other) {
 
 // --------------------------------------------------------------- one client
 
-Client::Client(internal::Handlers& handlers, Connection&& connection,
+Visitor::Visitor(internal::Handlers& handlers, Connection&& connection,
                bool placed) noexcept
     : connection_(std::move(connection)),
       handlers_(&handlers),
@@ -43,7 +43,7 @@ Client::Client(internal::Handlers& handlers, Connection&& connection,
   connection_.descriptor().slot()->ready |= kActive;
 }
 
-Client::Client(Client&& other) noexcept
+Visitor::Visitor(Visitor&& other) noexcept
     : connection_(std::move(other.connection_)),
       handlers_(std::exchange(other.handlers_, nullptr)),
       index_(other.index_),
@@ -55,7 +55,7 @@ Client::Client(Client&& other) noexcept
       quiet_(other.quiet_),
       generation_(other.generation_) {}
 
-Client::~Client() {
+Visitor::~Visitor() {
   if (handlers_ == nullptr) return;
   if (counted_) handlers_->options_.per_peer->give_back(*this);
   if (!served_) ++handlers_->summary_.refused;
@@ -69,27 +69,27 @@ Client::~Client() {
 
 // Closing has made the slot one generation older; its note stays until it is
 // used again, which would show in an open descriptor or a later generation.
-const Slot* Client::slot() const noexcept {
+const Slot* Visitor::slot() const noexcept {
   const Slot& slot = Slots::here().at(index_);
   const bool open = slot.fd >= 0 && slot.generation == generation_;
   const bool closed = slot.fd < 0 && slot.generation == generation_ + 1;
   return open || closed ? &slot : nullptr;
 }
 
-Address Client::peer() const noexcept {
+Address Visitor::peer() const noexcept {
   const Slot* known = slot();
   return known == nullptr ? Address() : internal::noted_peer(*known);
 }
 
-Task<> Client::start() {
+Task<> Visitor::start() {
   return placed_ ? serve() : options().when_full(*this);
 }
 
-const ServerOptions& Client::options() const noexcept {
+const ServerOptions& Visitor::options() const noexcept {
   return handlers_->options_;
 }
 
-Task<> Client::serve() {
+Task<> Visitor::serve() {
   if (!placed_) {
     throw_error(
         Misuse("violet: a client that has no place cannot be served; await "
@@ -163,7 +163,7 @@ std::string whereabouts(const JobBlock& job) {
 
 }  // namespace
 
-Task<> ClientsBody::operator()(Client&& client) const {
+Task<> VisitorsBody::operator()(Visitor&& client) const {
   return client.start();
 }
 
@@ -241,15 +241,15 @@ bool Handlers::takes_visitors() const noexcept {
 
 /// Starts the job of a client that has been accepted.
 void Handlers::admit(Connection&& connection) {
-  Client client(*this, std::move(connection), place_taken_);
+  Visitor client(*this, std::move(connection), place_taken_);
   Job<> job;
   const bool begun = has_memory_for([&] {
-    job = spawn_in(*this, where_, ClientsBody(), std::move(client));
+    job = spawn_in(*this, where_, VisitorsBody(), std::move(client));
   });
   if (!begun) return complain("out of memory: a client was turned away");
   job.block()->mark();
   if (options_.per_peer == nullptr) return;
-  Client& its = client_of(*job.block());
+  Visitor& its = client_of(*job.block());
   its.counted_ = options_.per_peer->take(its, its.peer());
   if (its.counted_) return;
   tell(its, "one too many of this peer");
@@ -257,7 +257,7 @@ void Handlers::admit(Connection&& connection) {
 }
 
 /// For who wants to hear everything.
-void Handlers::tell(const Client& client, const char* what) const noexcept {
+void Handlers::tell(const Visitor& client, const char* what) const noexcept {
   if (options_.log != Log::kVerbose) return;
   complain_with([&] { return concat({client.peer().text(), ": ", what}); });
 }
@@ -299,7 +299,7 @@ bool Handlers::look_at_some() noexcept {
   return true;
 }
 
-void Handlers::look_at(JobBlock& job, Client& client) noexcept {
+void Handlers::look_at(JobBlock& job, Visitor& client) noexcept {
   client.odd_round_ = odd_round_;
   if (!client.placed_) return;  // when_full has limits of its own
   Slot& slot = Slots::here().at(client.index_);
@@ -318,7 +318,7 @@ void Handlers::look_at(JobBlock& job, Client& client) noexcept {
   }
 }
 
-void Handlers::time_out(JobBlock& job, Client& client,
+void Handlers::time_out(JobBlock& job, Visitor& client,
                         const char* why) noexcept {
   if (client.timed_out_) return;
   client.timed_out_ = true;

@@ -120,19 +120,19 @@ struct ServerSummary {
 
 namespace internal {
 class Handlers;
-struct ClientsBody;
+struct VisitorsBody;
 }  // namespace internal
 
 /// A client that has been accepted. Lies among the arguments of its job,
 /// where a WhenFull finds it.
-class Client {
+class Visitor {
  public:
   /// Has a place already if `placed`.
-  Client(internal::Handlers& handlers, Connection&& connection,
+  Visitor(internal::Handlers& handlers, Connection&& connection,
          bool placed) noexcept;
-  Client(Client&& other) noexcept;
-  Client& operator=(Client&&) = delete;
-  ~Client();
+  Visitor(Visitor&& other) noexcept;
+  Visitor& operator=(Visitor&&) = delete;
+  ~Visitor();
 
   /// Empty once the handler has it.
   Connection& connection() noexcept { return connection_; }
@@ -162,7 +162,7 @@ class Client {
 
  private:
   friend class internal::Handlers;
-  friend struct internal::ClientsBody;
+  friend struct internal::VisitorsBody;
 
   Task<> start();
   const Slot* slot() const noexcept;
@@ -182,9 +182,9 @@ class Client {
   std::uint32_t generation_;
 };
 
-class Client::PlaceEvent final : public Event {
+class Visitor::PlaceEvent final : public Event {
  public:
-  explicit PlaceEvent(Client& client) noexcept : client_(client) {}
+  explicit PlaceEvent(Visitor& client) noexcept : client_(client) {}
   PlaceEvent(PlaceEvent&& other) noexcept
       : Event(std::move(other)), client_(other.client_) {}
   bool attempt() noexcept override;
@@ -193,17 +193,17 @@ class Client::PlaceEvent final : public Event {
   void result() const noexcept {}
 
  private:
-  Client& client_;
+  Visitor& client_;
   Waiter in_line_;
 };
 
 namespace internal {
 
 /// The function of a client's job.
-struct ClientsBody {
-  Task<> operator()(Client&& client) const;
+struct VisitorsBody {
+  Task<> operator()(Visitor&& client) const;
 };
-using ClientsJob = SpawnedJob<void, ClientsBody, Client>;
+using VisitorsJob = SpawnedJob<void, VisitorsBody, Visitor>;
 
 /// The handlers of one server, and who else has been accepted.
 class Handlers final : public Group {
@@ -220,8 +220,8 @@ class Handlers final : public Group {
   const ServerSummary& summary() const noexcept { return summary_; }
 
  private:
-  friend class violet::Client;
-  friend class violet::Client::PlaceEvent;
+  friend class violet::Visitor;
+  friend class violet::Visitor::PlaceEvent;
   class NextEvent;
   class DrainedEvent;
 
@@ -238,13 +238,13 @@ class Handlers final : public Group {
   void wake_first() noexcept;
   bool takes_visitors() const noexcept;
   void admit(Connection&& connection);
-  void tell(const Client& client, const char* what) const noexcept;
+  void tell(const Visitor& client, const char* what) const noexcept;
 
   // Time.
   void look_after(Stack& job) noexcept;
   bool look_at_some() noexcept;
-  void look_at(JobBlock& job, Client& client) noexcept;
-  void time_out(JobBlock& job, Client& client, const char* why) noexcept;
+  void look_at(JobBlock& job, Visitor& client) noexcept;
+  void time_out(JobBlock& job, Visitor& client, const char* why) noexcept;
 
   // The end.
   bool stopping() const noexcept { return stopped_at_ != kNever; }
@@ -260,8 +260,8 @@ class Handlers final : public Group {
 
   std::span<Door> doors() const noexcept { return {doors_.get(), door_count_}; }
 
-  static Client& client_of(JobBlock& job) noexcept {
-    return std::get<0>(static_cast<ClientsJob&>(job).arguments());
+  static Visitor& client_of(JobBlock& job) noexcept {
+    return std::get<0>(static_cast<VisitorsJob&>(job).arguments());
   }
 
   ServerOptions options_;

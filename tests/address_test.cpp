@@ -120,6 +120,23 @@ TEST_CASE("address: a unix path has at most 107 bytes", "[address]") {
         "address 'unix:' (a path must follow unix:): Invalid argument");
 }
 
+TEST_CASE("address: a unix address may be a name that is no file",
+          "[address]") {
+#ifdef __linux__
+  const Address name = Address::parse("unix:@a name");
+  CHECK(name.text() == "unix:@a name");
+  CHECK(name.path().empty());
+  CHECK(parsed_again(name) == name);
+  CHECK_FALSE(name == Address::parse("unix:@a nam"));
+#else
+  CHECK(refusal("unix:@a name").find("only Linux") != std::string::npos);
+#endif
+  const Address file = Address::parse("unix:./@a name");
+  CHECK(file.text() == "unix:./@a name");
+  CHECK(file.path() == "./@a name");
+  CHECK(Address::parse("127.0.0.1", 1).path().empty());
+}
+
 TEST_CASE("address: what is no number is refused by name", "[address]") {
   for (const std::string host :
        {"example.org", "256.0.0.1", "1.2.3", "1.2.3.4.5", "127.0.0.1:80",

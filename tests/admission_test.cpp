@@ -371,7 +371,7 @@ TEST_CASE("admission: a refused crowd does not starve who is served",
 
 TEST_CASE("admission: a function of one's own may deal with who is too many",
           "[admission]") {
-  Served served(full_at(1, [](Client& client) -> Task<> {
+  Served served(full_at(1, [](Visitor& client) -> Task<> {
     // Whoever says the word may wait.
     char byte = 0;
     co_await client.connection().recv(std::span<char>(&byte, 1));
@@ -397,7 +397,7 @@ TEST_CASE("admission: a function of one's own may deal with who is too many",
 
 TEST_CASE("admission: without a place nobody is served", "[admission]") {
   Served served(full_at(
-      1, [](Client& client) -> Task<> { co_await client.serve(); }));
+      1, [](Visitor& client) -> Task<> { co_await client.serve(); }));
   served.run(echo, [](Served& s) -> Task<> {
     const Connection first = co_await connect(s.address);
     co_await expect_served(first);

@@ -148,6 +148,11 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.file_type(fds[0]) == S_IFSOCK);
   CHECK(sys::poll_now(fds[0], POLLOUT) == POLLOUT);
   CHECK(calls.unlink("/nonexistent/violet") == -ENOENT);
+  sys::FileNumber file;
+  CHECK(calls.chmod("/nonexistent/violet", 0600) == -ENOENT);
+  CHECK(calls.file_at("/nonexistent/violet", file) == -ENOENT);
+  CHECK(calls.lock_folder("/nonexistent/violet") == -ENOENT);
+  CHECK(calls.backlog(listener.get()) == 0);
   std::free(calls.allocate(16));
   for (const int fd : fds) CHECK(calls.close(fd) == 0);
 
@@ -180,6 +185,10 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.set_flags(-1, 0) == -EIO);
   CHECK(calls.file_type(-1) == -EIO);
   CHECK(calls.unlink("/nonexistent/violet") == -EIO);
+  CHECK(calls.chmod("/nonexistent/violet", 0600) == -EIO);
+  CHECK(calls.file_at("/nonexistent/violet", file) == -EIO);
+  CHECK(calls.lock_folder("/nonexistent/violet") == -EIO);
+  CHECK(calls.backlog(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
   CHECK(calls.allocate(16) == nullptr);
   for (std::size_t i = 0; i < kCallCount; ++i) {

@@ -63,7 +63,7 @@ double seconds_of(const std::vector<std::string>& command) {
 }  // namespace
 
 TEST_CASE("size: an idle connection takes no more than 400 bytes", "[size]") {
-  using EchoJob = internal::ClientsJob;
+  using EchoJob = internal::VisitorsJob;
   const std::size_t frame = kPooled ? bytes_of_frame() : 0;
   std::printf(
       "size: %s: echo handler's frame %zu bytes, its job %zu, slot %zu, "

@@ -4,7 +4,10 @@
 
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "catch.hpp"
@@ -148,6 +151,55 @@ TEST_CASE("sys: file_type tells pipes, sockets, files and others apart",
   CHECK(sys::calls->file_type(pair[0].get()) == S_IFSOCK);
   CHECK(sys::calls->file_type(file.get()) == S_IFREG);
   CHECK(sys::calls->file_type(null.get()) == S_IFCHR);
+}
+
+TEST_CASE("sys: file_at tells one file from another", "[sys]") {
+  sys::FileNumber root, null, again;
+  CHECK(sys::calls->file_at("/", root) == S_IFDIR);
+  CHECK(sys::calls->file_at("/dev/null", null) == S_IFCHR);
+  CHECK(sys::calls->file_at("/dev/null", again) == S_IFCHR);
+  CHECK(null == again);
+  CHECK_FALSE(null == root);
+}
+
+TEST_CASE("sys: only one has the lock of a folder", "[sys]") {
+  char folder[] = "/tmp/violet_test_XXXXXX";
+  REQUIRE(::mkdtemp(folder) != nullptr);
+  const int first = sys::calls->lock_folder(folder);
+  CHECK(first >= 0);
+  CHECK(sys::calls->lock_folder(folder) == -EWOULDBLOCK);
+  sys::calls->close(first);
+  const int second = sys::calls->lock_folder(folder);
+  CHECK(second >= 0);
+  sys::calls->close(second);
+  CHECK(::rmdir(folder) == 0);
+  CHECK(sys::calls->lock_folder("/dev/null") == -ENOTDIR);
+}
+
+TEST_CASE("sys: backlog counts who waits to be accepted", "[sys]") {
+  const int listener = sys::calls->socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  unsigned size = sizeof name;
+  auto* address = reinterpret_cast<sockaddr*>(&name);
+  CHECK(sys::calls->bind(listener, address, size) == 0);
+  CHECK(sys::calls->listen(listener, 10) == 0);
+  CHECK(sys::calls->getsockname(listener, address, &size) == 0);
+  int clients[3];
+  for (int i = 0; i < 3; ++i) {
+    CHECK(sys::calls->backlog(listener) == i);
+    clients[i] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(::connect(clients[i], address, size) == 0);
+  }
+  CHECK(sys::calls->backlog(listener) == 3);
+  for (const int client : clients) ::close(client);
+  sys::calls->close(listener);
+#ifdef __linux__
+  const int unix_one = sys::calls->socket(AF_UNIX, SOCK_STREAM, 0);
+  CHECK(sys::calls->backlog(unix_one) < 0);
+  sys::calls->close(unix_one);
+#endif
 }
 
 TEST_CASE("sys: whoever is installed answers, until its scope ends", "[sys]") {
