@@ -307,13 +307,12 @@ void Handlers::look_at(JobBlock& job, Visitor& client) noexcept {
   const bool quiet = open && (slot.ready & kActive) == 0;
   if (open) slot.ready &= static_cast<std::uint8_t>(~kActive);
   client.quiet_ = quiet ? client.quiet_ + 1u : 0u;
-  if (idle_counts(options_)) {
-    if (client.quiet_ == kLooks) time_out(job, client, "it was idle");
-  } else {
-    client.quiet_ = 0;
-  }
+  if (!idle_counts(options_)) client.quiet_ = 0;
   const Duration total = options_.total_timeout;
-  if (total != Duration::zero() && loop().age(job) >= total + kAgeStep) {
+  if (client.quiet_ == kLooks) {
+    time_out(job, client, "it was idle");
+  } else if (total != Duration::zero() &&
+             loop().age(job) >= total + kAgeStep) {
     time_out(job, client, "its time was up");
   }
 }
