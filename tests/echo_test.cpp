@@ -3,8 +3,10 @@
 #include "catch.hpp"
 
 #include <dirent.h>
+#include <unistd.h>
 
 #include <array>
+#include <fstream>
 #include <list>
 #include <memory>
 #include <optional>
@@ -224,6 +226,68 @@ TEST_CASE("echo: serves a thousand clients at once",
   }
   CHECK(server.stop().code == 0);
   CHECK(server.err() == summary(1000, 0));
+}
+
+TEST_CASE("echo: serves ten thousand clients at once",
+          "[echo][libkqueue:crowd]") {
+  const ManyDescriptors limit;
+  if (support::kSanitized || !limit.at_least(10'200)) return;
+  Echo server;
+  std::vector<Client> clients;
+  clients.reserve(10'000);
+  for (int i = 0; i < 10'000; ++i) {
+    clients.emplace_back(server.port);
+    clients.back().send(std::to_string(i) + '.');
+  }
+  std::size_t wrong = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string text = std::to_string(i) + '.';
+    if (clients[static_cast<std::size_t>(i)].receive(text.size()) != text) {
+      ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
+  clients.clear();
+  CHECK(server.stop().code == 0);
+  CHECK(server.err() == summary(10'000, 0));
+}
+
+TEST_CASE("echo: a unix socket is there from the start to the stop, only",
+          "[echo]") {
+  TemporaryFolder folder;
+  const std::string path = folder.file("echo.sock");
+  for (int i = 0; i < 2; ++i) {
+    Program server(echo_command({"--host", "unix:" + path}));
+    CHECK(server.line() == "echo: listening on unix:" + path);
+    const Run second({"--host", "unix:" + path});
+    CHECK(second.end.code == 1);
+    CHECK(second.err == "echo: bind unix:" + path + ": " +
+                            support::text_of_error(EADDRINUSE) + "\n");
+    if (i == 0) {
+      // One that is killed leaves its file behind, and the next replaces it.
+      server.signal(SIGKILL);
+      server.wait();
+      CHECK(::access(path.c_str(), F_OK) == 0);
+    } else {
+      CHECK(server.stop().code == 0);
+      CHECK(::access(path.c_str(), F_OK) != 0);
+    }
+  }
+  std::ofstream(path) << "precious";
+  const Run refused({"--host", "unix:" + path});
+  CHECK(refused.end.code == 1);
+  CHECK(contains(refused.err, "there is a file that is no socket"));
+  CHECK(contents(path) == "precious");
+}
+
+TEST_CASE("echo: who is ended for being idle is counted", "[echo]") {
+  Echo server({"--idle-timeout", "50ms", "--verbose"});
+  const Client client(server.port);
+  CHECK(client.ended());
+  const std::string peer = "127.0.0.1:" + std::to_string(client.own_port());
+  CHECK(server.stop().code == 0);
+  CHECK(server.err() == "echo: " + peer + ": it was idle\n" +
+                            "echo: stopped: 1 served, 0 cut, 1 timed out\n");
 }
 
 // --------------------------------------------------------------------- loops

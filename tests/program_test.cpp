@@ -215,6 +215,57 @@ TEST_CASE("program: the first signal unwinds if nobody awaits stopping",
   }
 }
 
+namespace {
+
+/// For ever ready, and never waiting for more than a turn.
+Task<> keep_busy() {
+  const LastWord last("unwound");
+  print_line("ready");
+  for (;;) co_await yield_now();
+}
+
+/// Ends at once, and leaves a job behind.
+Task<> leave_a_job() {
+  spawn(wait_for_ever, "unwound");
+  co_return;
+}
+
+/// Waits for a descriptor of which nothing comes.
+Task<> listen_for_ever() {
+  const LastWord last("unwound");
+  const Descriptor never = adopt(Fd(::dup(0)));
+  print_line("ready");
+  co_await readable(never);
+}
+
+}  // namespace
+
+TEST_CASE("program: a signal finds it in whatever it does", "[program]") {
+  using Root = Task<> (*)();
+  const Root roots[] = {
+      keep_busy, leave_a_job, listen_for_ever,
+      [] { return wait_for_ever("unwound"); }};
+  for (const Root root : roots) {
+    for (const int signal : {SIGINT, SIGTERM}) {
+      CAPTURE(signal);
+      int silent[2];
+      REQUIRE(::pipe2(silent, O_CLOEXEC) == 0);
+      const Fd ends[2] = {Fd(silent[0]), Fd(silent[1])};
+      Program program{std::function<int()>([&] {
+        ::dup2(ends[0].get(), 0);
+        return run_program(root());
+      })};
+      read_ready(program);
+      program.signal(signal);
+      const End end = program.wait();
+      CHECK(end.code == 128 + signal);
+      CHECK(end.signal == 0);
+      CHECK(program.out() == "ready\nunwound\n");
+      CHECK(program.err() == "");
+    }
+  }
+}
+
 TEST_CASE("program: the first signal completes stopping", "[program]") {
   for (const int signal : {SIGINT, SIGTERM}) {
     const auto body = [] {

@@ -5,6 +5,10 @@
 #include <deque>
 #include <optional>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "../runtime/testing.hpp"
 #include "catch.hpp"
 #include "sockets.hpp"
@@ -1684,6 +1688,54 @@ TEST_CASE("server: it stops although a crowd keeps coming to a unix socket",
   CHECK(came < 4000);
   CHECK(summary.served <= until_stop);
 }
+
+// -------------------------------------------------------------------- leaks
+
+#ifdef __GLIBC__
+TEST_CASE("server: ten thousand clients leave no descriptor and no byte",
+          "[server][libkqueue:crowd]") {
+  // Every kind of end, on every kind of server.
+  const MaybeShortIo io;
+  PeerLimit per_peer(1000);
+  ServerOptions options = timed(1h, 2h);
+  options.max_connections = 2;
+  options.when_full = wait_in_line;
+  options.per_peer = &per_peer;
+  Served served(options);
+  served.run(moody, [](Served& s) -> Task<> {
+    const auto cycle = [&](int how) -> Task<> {
+      std::error_code code;
+      Connection conn = co_await connect(s.address, code);
+      if (code) co_return;
+      if (how % 4 != 0) co_await conn.sendall("x", code);
+      char byte;
+      if (how % 4 == 2) co_await conn.recv(std::span<char>(&byte, 1), code);
+      if (how % 4 == 3) reset(conn);
+    };
+    const auto cycles = [&](int count) -> Task<> {
+      for (int i = 0; i < count; ++i) {
+        TaskGroup three;
+        for (int k = 0; k < 3; ++k) three.spawn(cycle, i + k);
+        co_await three.join();
+      }
+      co_await settle();
+      while (live_frames() > 20) co_await settle();
+    };
+    co_await cycles(100);
+    const int descriptors = open_descriptors();
+    const std::size_t slots = Slots::here().in_use();
+    const std::size_t blocks = frame_pool.live();
+    const std::size_t bytes = ::mallinfo2().uordblks;
+    co_await cycles(3400);
+    CHECK(open_descriptors() == descriptors);
+    CHECK(Slots::here().in_use() == slots);
+    CHECK(frame_pool.live() == blocks);
+    if (!support::kSanitized) CHECK(::mallinfo2().uordblks == bytes);
+  });
+  CHECK(served.summary.served + served.summary.refused <= 10'500);
+  CHECK(served.summary.served > 7000);
+}
+#endif
 
 // ------------------------------------------------------------ who was cut, and
 
