@@ -156,11 +156,10 @@ std::string_view Address::path() const noexcept {
       return concat({"[", text, scoped ? "%" : "", interface, "]:", port()});
     }
     case AF_UNIX: {
+#ifdef __linux__
       const auto* name = reinterpret_cast<const sockaddr_un*>(bytes_);
       const std::size_t begin = offsetof(sockaddr_un, sun_path);
-      if (size_ <= begin) return "unix:";
-#ifdef __linux__
-      if (name->sun_path[0] == '\0') {
+      if (size_ > begin && name->sun_path[0] == '\0') {
         const std::string_view rest(name->sun_path, size_ - begin);
         return concat({"unix:@", rest.substr(1)});
       }
