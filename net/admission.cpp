@@ -206,8 +206,7 @@ Task<> say(Refusal words, Connection& client) {
 
 Task<> Visitor::refuse() {
   if (options().refused == nullptr) co_return;
-  co_await within(options().refusal_time,
-                  say(options().refused, connection_));
+  co_await within(options().refusal_time, say(options().refused, connection_));
 }
 
 Task<> turn_away(Visitor& client) {

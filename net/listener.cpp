@@ -132,8 +132,8 @@ namespace {
 void expect_to_listen(int fd) {
   int listens = 0;
   unsigned size = sizeof listens;
-  const int refused = sys::calls->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN,
-                                             &listens, &size);
+  const int refused =
+      sys::calls->getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
   const int error = refused < 0 ? -refused : EINVAL;
   if (listens == 0) throw_system(error, concat({"listener fd ", fd}));
 }

@@ -44,8 +44,8 @@ class LoopsServer : private internal::StopHook {
   template <class Handler>
   Task<> run(int index, Handler handler,
              std::source_location where = std::source_location::current()) {
-    internal::Service<Handler> service(take_listener(index),
-                                       std::move(handler), options_, where);
+    internal::Service<Handler> service(take_listener(index), std::move(handler),
+                                       options_, where);
     co_await service.handlers.run();
     note(service.handlers.summary());
   }
@@ -65,7 +65,7 @@ class LoopsServer : private internal::StopHook {
   Listener listener_;        // the one of a single loop
   std::vector<Fd> sockets_;  // those of several; each loop takes its own
 
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;                         // guards what follows
   std::vector<std::shared_ptr<Mailbox>> mailboxes_;  // of loops that have begun
   bool stopped_ = false;
   int ended_ = 0;  // loops

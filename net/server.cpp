@@ -27,7 +27,7 @@ ServerSummary& ServerSummary::operator+=(const ServerSummary& other) {
 // --------------------------------------------------------------- one client
 
 Visitor::Visitor(internal::Handlers& handlers, Connection&& connection,
-               bool placed) noexcept
+                 bool placed) noexcept
     : connection_(std::move(connection)),
       handlers_(&handlers),
       index_(connection_.descriptor().slot()->index & 0x7fffff),
@@ -311,8 +311,7 @@ void Handlers::look_at(JobBlock& job, Visitor& client) noexcept {
   const Duration total = options_.total_timeout;
   if (client.quiet_ == kLooks) {
     time_out(job, client, "it was idle");
-  } else if (total != Duration::zero() &&
-             loop().age(job) >= total + kAgeStep) {
+  } else if (total != Duration::zero() && loop().age(job) >= total + kAgeStep) {
     time_out(job, client, "its time was up");
   }
 }
@@ -544,8 +543,8 @@ void Handlers::tell_who_is_left() {
     if (--left_to_tell < 0) return;
     const auto tenths = loop().age(*child).count() / 100'000'000;
     summary_.told +=
-        concat({client_of(*child).peer().text(), " after ", tenths / 10,
-                ".", tenths % 10, " s, at ", whereabouts(*child), "\n"});
+        concat({client_of(*child).peer().text(), " after ", tenths / 10, ".",
+                tenths % 10, " s, at ", whereabouts(*child), "\n"});
   }
 }
 

@@ -9,7 +9,15 @@
 // A handler awaits its next request while it receives, if it has sent
 // something since it last received, or has received nothing yet.
 //
-// Built on: listener; runtime/events, within, program.
+// Limits of time cost nothing for each message. Whatever moves bytes leaves a
+// mark in the slot (kActive), and eight times in each limit the server looks
+// at all its clients and takes the marks away: who is found without for so
+// long is idle. One timer does for all of them.
+//
+// Refused: a timer for each client, which would be moved with each message or
+// take 40 bytes more, for the sake of an eighth.
+//
+// Built on: admission; runtime/events, within, program.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -129,7 +137,7 @@ class Visitor {
  public:
   /// Has a place already if `placed`.
   Visitor(internal::Handlers& handlers, Connection&& connection,
-         bool placed) noexcept;
+          bool placed) noexcept;
   Visitor(Visitor&& other) noexcept;
   Visitor& operator=(Visitor&&) = delete;
   ~Visitor();
@@ -276,8 +284,8 @@ class Handlers final : public Group {
   // Who waits for a place, in order: the clients in line, or who accepts.
   std::shared_ptr<WaitQueue> room_;
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
-  std::size_t placed_ = 0;    // clients with a place
-  std::size_t visitors_ = 0;  // clients without
+  std::size_t placed_ = 0;                         // clients with a place
+  std::size_t visitors_ = 0;                       // clients without
   WaitQueue visits_;          // woken when there is one less
   bool place_taken_ = false;  // for the client that has just been accepted
 

@@ -79,8 +79,8 @@ Task<bool> is_served(const Connection& conn) {
   std::error_code code;
   co_await conn.sendall("x", code);
   char byte = 0;
-  const auto got = co_await within(
-      10ms, conn.recv(std::span<char>(&byte, 1), code));
+  const auto got =
+      co_await within(10ms, conn.recv(std::span<char>(&byte, 1), code));
   co_return got.has_value() && *got == 1 && byte == 'x';
 }
 
@@ -396,8 +396,8 @@ TEST_CASE("admission: a function of one's own may deal with who is too many",
 }
 
 TEST_CASE("admission: without a place nobody is served", "[admission]") {
-  Served served(full_at(
-      1, [](Visitor& client) -> Task<> { co_await client.serve(); }));
+  Served served(
+      full_at(1, [](Visitor& client) -> Task<> { co_await client.serve(); }));
   served.run(echo, [](Served& s) -> Task<> {
     const Connection first = co_await connect(s.address);
     co_await expect_served(first);
@@ -619,8 +619,7 @@ TEST_CASE("admission: a line behind a shared limit moves on from elsewhere",
   CHECK(Footprint() == before);
 }
 
-TEST_CASE("admission: without descriptors the line waits, too",
-          "[admission]") {
+TEST_CASE("admission: without descriptors the line waits, too", "[admission]") {
   // EMFILE while some are in line: those keep their places in it.
   ServerOptions options = full_at(1, wait_in_line);
   Served served(options);
@@ -698,17 +697,20 @@ TEST_CASE("admission: kill everywhere, with a line and with refusals",
       const auto got = co_await conn.recv(bytes, code);
       if (!code && got == 5) ++state.answered;
     };
-    const auto serving = [&](Listener listener) -> Task<> {
-      state.summary = co_await serve(std::move(listener), echo, how);
+    const auto serving = [&](std::vector<Listener> listeners) -> Task<> {
+      state.summary = co_await serve(std::move(listeners), echo, how);
       state.stopped = true;
     };
     TaskGroup group;
-    Listener listener("10.0.0.1", 80);
-    const Address address = listener.address();
-    group.spawn(serving, std::move(listener));
+    std::vector<Listener> listeners;
+    listeners.emplace_back("10.0.0.1", 80);
+    listeners.emplace_back("10.0.0.2", 80);
+    const Address addresses[] = {listeners[0].address(),
+                                 listeners[1].address()};
+    group.spawn(serving, std::move(listeners));
     {
       TaskGroup clients;
-      for (int i = 0; i < 4; ++i) clients.spawn(client, address);
+      for (int i = 0; i < 4; ++i) clients.spawn(client, addresses[i % 2]);
       co_await clients.join();
     }
     Loop::current().stop();

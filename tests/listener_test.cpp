@@ -2,6 +2,10 @@
 // SPDX-License-Identifier: MIT
 #include "../net/listener.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
 #include <deque>
 #include <optional>
 
@@ -534,4 +538,74 @@ TEST_CASE("listener: who accepts is gone when a kill of it returns",
     CHECK(log == "+accepts -accepts | ");
     CHECK(Slots::here().waiting() == 0);
   });
+}
+
+// ------------------------------------------------------------------ inherited
+
+namespace {
+
+/// In a child that was started with a listening socket as its number 3.
+/// Returns: its exit code.
+template <class Body>
+int started_with_a_socket(Body body) {
+  const Fd listening = listen_socket(Address::parse("127.0.0.1"));
+  ::fcntl(listening.get(), F_SETFL, 0);  // blocking, as most are
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(listening.get(), 3);
+    ::fcntl(3, F_SETFD, 0);
+    ::setenv("LISTEN_FDS", "1", 1);
+    ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+    ::_exit(body());
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace
+
+TEST_CASE("listener: what the process was started with is taken over",
+          "[listener]") {
+  const int code = started_with_a_socket([] {
+    std::vector<Fd> sockets = inherited_sockets();
+    if (sockets.size() != 1 || sockets[0].get() != 3) return 1;
+    if (!is_close_on_exec(3)) return 2;
+    if (!inherited_sockets().empty()) return 3;  // only once
+    if (::getenv("LISTEN_FDS") != nullptr) return 4;
+    int served = 0;
+    auto whole = [&]() -> Task<> {
+      const Listener listener(std::move(sockets[0]));
+      if (!is_non_blocking(3)) co_return;
+      const Connection client = co_await connect(listener.address());
+      const Connection accepted = co_await listener.accept();
+      ++served;
+    };
+    violet::run(whole());
+    return served == 1 ? 7 : 5;
+  });
+  CHECK(code == 7);
+}
+
+TEST_CASE("listener: what is meant for another process is left alone",
+          "[listener]") {
+  const int code = started_with_a_socket([] {
+    ::setenv("LISTEN_PID", "1", 1);
+    if (!inherited_sockets().empty()) return 1;
+    ::unsetenv("LISTEN_PID");
+    if (!inherited_sockets().empty()) return 2;
+    return is_close_on_exec(3) ? 3 : 7;
+  });
+  CHECK(code == 7);
+}
+
+TEST_CASE("listener: a socket that does not listen is not taken over",
+          "[listener]") {
+  const int before = open_descriptors();
+  CHECK(contains(thrown<std::system_error>([] {
+                   const Listener none(
+                       Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+                 }),
+                 ": " + support::text_of_error(EINVAL)));
+  CHECK(open_descriptors() == before);
 }

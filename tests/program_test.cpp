@@ -242,9 +242,8 @@ Task<> listen_for_ever() {
 
 TEST_CASE("program: a signal finds it in whatever it does", "[program]") {
   using Root = Task<> (*)();
-  const Root roots[] = {
-      keep_busy, leave_a_job, listen_for_ever,
-      [] { return wait_for_ever("unwound"); }};
+  const Root roots[] = {keep_busy, leave_a_job, listen_for_ever,
+                        [] { return wait_for_ever("unwound"); }};
   for (const Root root : roots) {
     for (const int signal : {SIGINT, SIGTERM}) {
       CAPTURE(signal);

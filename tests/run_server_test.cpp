@@ -26,9 +26,8 @@ class Server {
   template <class Handler>
   Server(Handler handler, int loops, ServerOptions options = ServerOptions(),
          std::string host = "127.0.0.1")
-      : program{std::function<int()>([=] {
-          return run_server(host, 0, handler, options, loops);
-        })} {
+      : program{std::function<int()>(
+            [=] { return run_server(host, 0, handler, options, loops); })} {
     where = program.line();
     const auto colon = where.rfind(':');
     if (host == "127.0.0.1") {
@@ -77,8 +76,7 @@ TEST_CASE("run_server: several loops serve on one port, and sum up once",
   CHECK(count_of(server.program.err(), "stopped") == 1);
 }
 
-TEST_CASE("run_server: a stop of one loop stops all",
-          "[run_server][threads]") {
+TEST_CASE("run_server: a stop of one loop stops all", "[run_server][threads]") {
   const auto handler = [](Connection conn) -> Task<> {
     while (const auto data = co_await conn.recv()) {
       co_await conn.sendall(data);

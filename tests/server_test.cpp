@@ -1406,9 +1406,9 @@ TEST_CASE("server: nobody may stay for longer than allowed", "[server]") {
 
 TEST_CASE("server: the shorter of the two times counts", "[server]") {
   const MaybeShortIo io;
-  const auto [idle, total, first] = GENERATE(
-      std::tuple(8s, 100s, 8s), std::tuple(100s, 8s, 8s),
-      std::tuple(8s, 8s, 8s), std::tuple(1s, 8000s, 1s));
+  const auto [idle, total, first] =
+      GENERATE(std::tuple(8s, 100s, 8s), std::tuple(100s, 8s, 8s),
+               std::tuple(8s, 8s, 8s), std::tuple(1s, 8000s, 1s));
   Served served(timed(idle, total));
   const Duration limit = first;
   served.run(echo, [limit](Served& s) -> Task<> {
@@ -1767,8 +1767,8 @@ TEST_CASE("server: it tells who was cut, and where", "[server]") {
   CHECK(std::count(told.begin(), told.end(), '\n') == 10);
   const std::string first = told.substr(0, told.find('\n'));
   CHECK(first.find(peer + " after 1") == 0);  // 14.9 or 15.0
-  CHECK(contains(first, " s, at server_test.cpp:" + std::to_string(line) +
-                            ": sendall"));
+  CHECK(contains(
+      first, " s, at server_test.cpp:" + std::to_string(line) + ": sendall"));
 }
 
 TEST_CASE("server: closing its listener ends it with an error, and no client",
@@ -1786,9 +1786,8 @@ TEST_CASE("server: closing its listener ends it with an error, and no client",
     co_await settle();
     // What shutdown(2) does to a listening socket on Linux: accept(2) fails.
     ::shutdown(fd, SHUT_RDWR);
-    const std::string error = co_await error_of([&]() -> Task<> {
-      co_await join(server);
-    }());
+    const std::string error =
+        co_await error_of([&]() -> Task<> { co_await join(server); }());
     CHECK(contains(error, "accept fd"));
   };
   world.run(whole());

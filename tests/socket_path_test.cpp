@@ -99,8 +99,8 @@ TEST_CASE("socket path: one on which somebody listens is in use",
           "[socket_path]") {
   const Directory directory;
   const Listener listener(directory.address());
-  const std::string text = "bind " + directory.address().text() + ": " +
-                           text_of_error(EADDRINUSE);
+  const std::string text =
+      "bind " + directory.address().text() + ": " + text_of_error(EADDRINUSE);
   CHECK(refusal_of(directory.address()) == text);
   CHECK(answers(directory.address()));
   // Also when its backlog is full, or it is of another kind.
@@ -112,8 +112,7 @@ TEST_CASE("socket path: one on which somebody listens is in use",
   CHECK(exists(other.file()));
 }
 
-TEST_CASE("socket path: one whose backlog is full is in use",
-          "[socket_path]") {
+TEST_CASE("socket path: one whose backlog is full is in use", "[socket_path]") {
   const Directory directory;
   ListenOptions options;
   options.backlog = 1;
@@ -132,9 +131,9 @@ TEST_CASE("socket path: one whose backlog is full is in use",
 TEST_CASE("socket path: another file is never deleted", "[socket_path]") {
   const Directory directory;
   const std::string path = directory.file();
-  const std::string text = "bind unix:" + path +
-                           " (there is a file that is no socket): " +
-                           text_of_error(EEXIST);
+  const std::string text =
+      "bind unix:" + path +
+      " (there is a file that is no socket): " + text_of_error(EEXIST);
   SECTION("a regular one") {
     std::ofstream(path) << "precious";
     CHECK(refusal_of(directory.address()) == text);
@@ -236,7 +235,9 @@ TEST_CASE("socket path: without the lock nothing is replaced",
     CHECK(exists(directory.file()));
     ::unlink(directory.file().c_str());
     // What needs no replacing works, and is removed.
-    { const Listener listener(directory.address()); }
+    {
+      const Listener listener(directory.address());
+    }
     CHECK_FALSE(exists(directory.file()));
   }
 }
@@ -270,7 +271,9 @@ TEST_CASE("socket path: a lock that somebody keeps is waited for",
   CHECK(exists(directory.file()));
   CHECK(contains(refusal_of(directory.address()), text_of_error(EADDRINUSE)));
   calls.refusals = 0;
-  { const Listener again(directory.address()); }
+  {
+    const Listener again(directory.address());
+  }
   CHECK_FALSE(exists(directory.file()));
 }
 
@@ -340,7 +343,9 @@ TEST_CASE("socket path: of servers that start at once, one has it",
 TEST_CASE("socket path: a bare socket leaves its file", "[socket_path]") {
   const Directory directory;
   leave_stale(directory.address());
-  { const Fd fd = listen_socket(directory.address()); }
+  {
+    const Fd fd = listen_socket(directory.address());
+  }
   CHECK(exists(directory.file()));
   CHECK_FALSE(answers(directory.address()));
 }
