@@ -69,6 +69,12 @@ Slot& open_connection(Fd socket, const Address& peer) {
   // edge: asking would mostly cost a call that fails.
   const std::uint8_t traits = tcp ? kStream : 0;
   Slot& slot = Slots::here().open(std::move(socket), traits, kWritable);
+  note_peer(slot, peer);
+  return slot;
+}
+
+void note_peer(Slot& slot, const Address& peer) noexcept {
+  const int family = peer.family();
   PeerNote note{};
   note.family = static_cast<std::uint16_t>(family);
   if (family == AF_INET) {
@@ -82,7 +88,6 @@ Slot& open_connection(Fd socket, const Address& peer) {
     std::memcpy(note.host, &name->sin6_addr, sizeof name->sin6_addr);
   }
   std::memcpy(slot.note, &note, sizeof note);
-  return slot;
 }
 
 Address noted_peer(const Slot& slot) noexcept {

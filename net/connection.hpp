@@ -346,7 +346,10 @@ namespace internal {
 /// Throws: std::bad_alloc, unless Slots::prepare() said otherwise.
 Slot& open_connection(Fd socket, const Address& peer);
 
-/// The peer that open_connection has noted.
+/// Notes in a slot whom its socket is connected to.
+void note_peer(Slot& slot, const Address& peer) noexcept;
+
+/// The peer that is noted there.
 Address noted_peer(const Slot& slot) noexcept;
 
 }  // namespace internal

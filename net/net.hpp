@@ -9,5 +9,6 @@
 #include "connection.hpp"
 #include "stream.hpp"
 #include "listener.hpp"
+#include "datagram.hpp"
 #include "server.hpp"
 #include "run_server.hpp"

@@ -18,15 +18,15 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",       "socketpair", "bind",        "listen",     "accept",
-    "connect",      "recv",       "send",        "read",       "write",
-    "close",        "shutdown",   "getsockopt",  "setsockopt", "getsockname",
-    "getpeername",  "duplicate",  "get_flags",   "set_flags",  "file_type",
-    "unlink",       "open",       "pread",       "pwrite",     "sendfile",
-    "seek",         "file_size",  "sync",        "truncate",   "rename",
-    "chmod",        "file_at",    "lock_folder", "backlog",    "poll",
-    "start_thread", "pipe",       "spawn",       "wait_child", "kill",
-    "open_process", "allocate",
+    "socket",     "socketpair",  "bind",         "listen",    "accept",
+    "connect",    "recv",        "send",         "recvmsg",   "sendmsg",
+    "read",       "write",       "close",        "shutdown",  "getsockopt",
+    "setsockopt", "getsockname", "getpeername",  "duplicate", "get_flags",
+    "set_flags",  "file_type",   "unlink",       "open",      "pread",
+    "pwrite",     "sendfile",    "seek",         "file_size", "sync",
+    "truncate",   "rename",      "chmod",        "file_at",   "lock_folder",
+    "backlog",    "poll",        "start_thread", "pipe",      "spawn",
+    "wait_child", "kill",        "open_process", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -219,6 +219,17 @@ ssize_t FaultPlan::send(int fd, const void* data, std::size_t size,
                         int flags) noexcept {
   if (const int error = strike_descriptor(Call::kSend, fd)) return error;
   return Layer::send(fd, data, shorter(fd, size), flags);
+}
+
+// Datagrams, which are never cut short.
+ssize_t FaultPlan::recvmsg(int fd, msghdr* message, int flags) noexcept {
+  if (const int error = strike_descriptor(Call::kRecvmsg, fd)) return error;
+  return Layer::recvmsg(fd, message, flags);
+}
+
+ssize_t FaultPlan::sendmsg(int fd, const msghdr* message, int flags) noexcept {
+  if (const int error = strike_descriptor(Call::kSendmsg, fd)) return error;
+  return Layer::sendmsg(fd, message, flags);
 }
 
 ssize_t FaultPlan::read(int fd, void* data, std::size_t size) noexcept {

@@ -43,6 +43,8 @@ enum class Call : std::uint8_t {
   kConnect,
   kRecv,
   kSend,
+  kRecvmsg,
+  kSendmsg,
   kRead,
   kWrite,
   kClose,  // fails as on Linux: the descriptor is gone all the same
@@ -78,7 +80,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 42;
+inline constexpr std::size_t kCallCount = 44;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -109,12 +111,12 @@ class FaultPlan final : public sys::Layer {
   FaultPlan& one_byte() noexcept;
 
   /// Every nth call that a signal may interrupt says EINTR: accept, recv,
-  /// send, read, write, poll, wait_child. Throws: Misuse below 2, which would
-  /// never end.
+  /// send, recvmsg, sendmsg, read, write, poll, wait_child. Throws: Misuse
+  /// below 2, which would never end.
   FaultPlan& interrupt_every(std::uint64_t n);
 
-  /// Every nth accept, recv, send, read and write on a non-blocking
-  /// descriptor says EAGAIN, as if what is there had come a moment later. The
+  /// Every nth of these calls, but poll, on a non-blocking descriptor says
+  /// EAGAIN, as if what is there had come a moment later. The
   /// loop's poller then tells anew what is ready, and the same call on the
   /// same descriptor is not refused twice in a row: n may be 1.
   /// Throws: Misuse for 0.
@@ -146,6 +148,8 @@ class FaultPlan final : public sys::Layer {
                int flags) noexcept override;
   ssize_t send(int fd, const void* data, std::size_t size,
                int flags) noexcept override;
+  ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override;
+  ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept override;
   ssize_t read(int fd, void* data, std::size_t size) noexcept override;
   ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
   int close(int fd) noexcept override;

@@ -53,6 +53,14 @@ ssize_t Layer::send(int fd, const void* data, std::size_t size,
   return below_.send(fd, data, size, flags);
 }
 
+ssize_t Layer::recvmsg(int fd, msghdr* message, int flags) noexcept {
+  return below_.recvmsg(fd, message, flags);
+}
+
+ssize_t Layer::sendmsg(int fd, const msghdr* message, int flags) noexcept {
+  return below_.sendmsg(fd, message, flags);
+}
+
 ssize_t Layer::read(int fd, void* data, std::size_t size) noexcept {
   return below_.read(fd, data, size);
 }

@@ -34,6 +34,8 @@ class Layer : public Calls {
                int flags) noexcept override;
   ssize_t send(int fd, const void* data, std::size_t size,
                int flags) noexcept override;
+  ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override;
+  ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept override;
   ssize_t read(int fd, void* data, std::size_t size) noexcept override;
   ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
   int close(int fd) noexcept override;

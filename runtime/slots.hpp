@@ -342,6 +342,13 @@ class SlotEvent : public Event {
     return false;
   }
 
+  /// Waits, too, but not for an edge: something else wakes the job.
+  template <Direction kDirection>
+  bool wait_for_another() noexcept {
+    claim(kDirection);
+    return false;
+  }
+
   /// Leaves the slot, if this event waits for it.
   void undo_claim(Direction direction) noexcept {
     if (slot_ != nullptr && waiter(direction) == this) let_go(direction);

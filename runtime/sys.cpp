@@ -107,6 +107,14 @@ ssize_t Calls::send(int fd, const void* data, std::size_t size,
   return checked(::send(fd, data, size, flags | kNoSignal));
 }
 
+ssize_t Calls::recvmsg(int fd, msghdr* message, int flags) noexcept {
+  return checked(::recvmsg(fd, message, flags));
+}
+
+ssize_t Calls::sendmsg(int fd, const msghdr* message, int flags) noexcept {
+  return checked(::sendmsg(fd, message, flags | kNoSignal));
+}
+
 ssize_t Calls::read(int fd, void* data, std::size_t size) noexcept {
   return checked(::read(fd, data, size));
 }

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 
+struct msghdr;
 struct pollfd;
 
 namespace violet::sys {
@@ -53,6 +54,8 @@ class Calls {
                        int flags) noexcept;
   virtual ssize_t send(int fd, const void* data, std::size_t size,
                        int flags) noexcept;
+  virtual ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept;
+  virtual ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept;
   virtual ssize_t read(int fd, void* data, std::size_t size) noexcept;
   virtual ssize_t write(int fd, const void* data, std::size_t size) noexcept;
   virtual int close(int fd) noexcept;

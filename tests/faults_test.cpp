@@ -139,10 +139,16 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(support::arrives(client.get(), POLLIN));
   CHECK(calls.recv(client.get(), &byte, 1, 0) == 1);
   CHECK(calls.shutdown(server.get(), SHUT_WR) == 0);
+  iovec place{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &place;
+  message.msg_iovlen = 1;
   int fds[2];
   CHECK(calls.socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
   CHECK(calls.write(fds[0], &byte, 1) == 1);
   CHECK(calls.read(fds[1], &byte, 1) == 1);
+  CHECK(calls.sendmsg(fds[0], &message, 0) == 1);
+  CHECK(calls.recvmsg(fds[1], &message, 0) == 1);
   CHECK((calls.get_flags(fds[0]) & O_NONBLOCK) != 0);
   CHECK(calls.set_flags(fds[0], O_NONBLOCK) == 0);
   CHECK(calls.file_type(fds[0]) == S_IFSOCK);
@@ -172,6 +178,8 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.accept(-1, nullptr, nullptr) == -EIO);
   CHECK(calls.connect(-1, address, size) == -EIO);
   CHECK(calls.recv(-1, &byte, 1, 0) == -EIO);
+  CHECK(calls.sendmsg(-1, &message, 0) == -EIO);
+  CHECK(calls.recvmsg(-1, &message, 0) == -EIO);
   CHECK(calls.send(-1, &byte, 1, 0) == -EIO);
   CHECK(calls.read(-1, &byte, 1) == -EIO);
   CHECK(calls.write(-1, &byte, 1) == -EIO);

@@ -388,6 +388,12 @@ class ShortCalls : public violet::sys::Calls {
     if (interrupted()) return -EINTR;
     return Calls::send(fd, data, limited(fd, size), flags);
   }
+  ssize_t recvmsg(int fd, msghdr* message, int flags) noexcept override {
+    return interrupted() ? -EINTR : Calls::recvmsg(fd, message, flags);
+  }
+  ssize_t sendmsg(int fd, const msghdr* message, int flags) noexcept override {
+    return interrupted() ? -EINTR : Calls::sendmsg(fd, message, flags);
+  }
   ssize_t read(int fd, void* data, std::size_t size) noexcept override {
     if (interrupted()) return -EINTR;
     return Calls::read(fd, data, limited(fd, size));
