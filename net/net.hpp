@@ -7,6 +7,7 @@
 #include "address.hpp"
 #include "socket.hpp"
 #include "connection.hpp"
+#include "connect.hpp"
 #include "stream.hpp"
 #include "listener.hpp"
 #include "datagram.hpp"
