@@ -2,7 +2,7 @@
 //
 // An Address is the kernel's own sockaddr with a text form: what is printed
 // is what can be parsed. Only numbers are parsed here; looking up names can
-// take seconds and belongs elsewhere.
+// take seconds: see resolve.hpp.
 //
 // Built on: error. See: ip(7), ipv6(7), unix(7).
 // SPDX-License-Identifier: MIT

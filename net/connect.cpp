@@ -6,19 +6,26 @@
 
 namespace violet {
 
-std::vector<Address> in_turns(std::vector<Address> addresses) {
-  if (addresses.empty()) return addresses;
-  const int first_family = addresses.front().family();
-  const auto second = std::stable_partition(
-      addresses.begin(), addresses.end(),
-      [=](const Address& one) { return one.family() == first_family; });
+std::vector<Address> in_turns(const std::vector<Address>& addresses) {
   std::vector<Address> mixed;
   mixed.reserve(addresses.size());
-  auto one = addresses.begin();
-  auto other = second;
-  while (one != second || other != addresses.end()) {
-    if (one != second) mixed.push_back(*one++);
-    if (other != addresses.end()) mixed.push_back(*other++);
+  const auto end = addresses.end();
+  const auto next = [&](auto from, bool of_first_family) {
+    return std::find_if(from, end, [&](const Address& one) {
+      return (one.family() == addresses.front().family()) == of_first_family;
+    });
+  };
+  auto one = next(addresses.begin(), true);
+  auto other = next(addresses.begin(), false);
+  while (one != end || other != end) {
+    if (one != end) {
+      mixed.push_back(*one);
+      one = next(one + 1, true);
+    }
+    if (other != end) {
+      mixed.push_back(*other);
+      other = next(other + 1, false);
+    }
   }
   return mixed;
 }
@@ -148,12 +155,87 @@ void ConnectToAnyEvent::describe(Description& out) const {
   }
 }
 
-ConnectToAnyEvent connect(std::vector<Address> addresses,
+ConnectToAnyEvent connect(const std::vector<Address>& addresses,
                           ConnectOptions options) {
   if (addresses.empty()) {
     throw_error(Misuse("violet: connect() to no address: give at least one"));
   }
-  return ConnectToAnyEvent({}, in_turns(std::move(addresses)), options);
+  return ConnectToAnyEvent({}, in_turns(addresses), options);
+}
+
+// ------------------------------------------------------------------ by a name
+
+ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
+                                       std::uint16_t port,
+                                       ConnectOptions options)
+    : stage_(first_stage(host, port)), options_(options) {
+  if (!std::holds_alternative<Direct>(stage_)) {
+    name_ = concat({host, ":", port});
+  }
+}
+
+// An Address knows one "localhost", and a host has two.
+ConnectToHostEvent::Stage ConnectToHostEvent::first_stage(std::string_view host,
+                                                          std::uint16_t port) {
+  std::string refusal;
+  const Address number = Address::parse(host, port, refusal);
+  if (refusal.empty() && host != "localhost") {
+    return Stage(std::in_place_type<Direct>, number);
+  }
+  return Stage(std::in_place_type<Names>, host, port, ResolveOptions());
+}
+
+bool ConnectToHostEvent::attempt() noexcept {
+  if (auto* direct = std::get_if<Direct>(&stage_)) {
+    return attempt_part(*direct);
+  }
+  if (auto* names = std::get_if<Names>(&stage_)) {
+    if (!attempt_part(*names)) return false;
+    if (names->code()) return true;
+    connect_to(names->value());
+    if (error_ != 0) return true;
+  }
+  return attempt_part(std::get<Any>(stage_));
+}
+
+void ConnectToHostEvent::connect_to(std::vector<Address> addresses) noexcept {
+  const bool sorted = has_memory_for([&] { addresses = in_turns(addresses); });
+  if (!sorted) error_ = ENOMEM;
+  stage_.emplace<Any>(std::move(name_), std::move(addresses), options_);
+}
+
+void ConnectToHostEvent::undo() noexcept {
+  std::visit([](auto& event) { undo_part(event); }, stage_);
+}
+
+void ConnectToHostEvent::describe(Description& out) const {
+  std::visit([&](auto& event) { event.describe(out); }, stage_);
+}
+
+std::error_code ConnectToHostEvent::code() const noexcept {
+  if (error_ != 0) return {error_, std::system_category()};
+  if (auto* names = std::get_if<Names>(&stage_)) return names->code();
+  const auto* direct = std::get_if<Direct>(&stage_);
+  const int error =
+      direct != nullptr ? direct->error() : std::get<Any>(stage_).error();
+  return {error, std::system_category()};
+}
+
+Connection ConnectToHostEvent::value() noexcept {
+  if (code()) return Connection();
+  if (auto* direct = std::get_if<Direct>(&stage_)) {
+    return direct->value();
+  }
+  return std::get<Any>(stage_).value();
+}
+
+Connection ConnectToHostEvent::result() {
+  if (error_ != 0) throw_system(error_, "connect");
+  if (auto* direct = std::get_if<Direct>(&stage_)) {
+    return direct->result();
+  }
+  if (auto* names = std::get_if<Names>(&stage_)) names->result();
+  return std::get<Any>(stage_).result();
 }
 
 }  // namespace violet

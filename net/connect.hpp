@@ -1,4 +1,4 @@
-// connect.hpp - connecting to whichever of several addresses answers.
+// connect.hpp - connecting to a name: whichever of its addresses answers.
 //
 // The idea: a host has several addresses, and some may lead nowhere without
 // anybody saying so. So they are not tried one after the other: a second
@@ -7,21 +7,36 @@
 // in the frame of one job: there is nothing to be joined, and a kill or a
 // limit closes all of them.
 //
-// Built on: connection. See: RFC 8305, sections 4, 5 and 8.
+// Built on: resolve, connection. See: RFC 8305, sections 4, 5 and 8.
 // SPDX-License-Identifier: MIT
 #pragma once
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "connection.hpp"
+#include "resolve.hpp"
 
 namespace violet {
+
+namespace internal {
+
+/// An event that is destroyed by name: it must have no heirs.
+template <class E>
+class Heirless final : public E {
+ public:
+  using E::E;
+};
+
+}  // namespace internal
 
 /// How several addresses are tried.
 struct ConnectOptions {
@@ -34,7 +49,7 @@ struct ConnectOptions {
 
 /// The order in which addresses are tried: the families take turns, beginning
 /// with that of the first, and each keeps its own order.
-std::vector<Address> in_turns(std::vector<Address> addresses);
+std::vector<Address> in_turns(const std::vector<Address>& addresses);
 
 class ConnectToAnyEvent : public Event {
  public:
@@ -60,7 +75,8 @@ class ConnectToAnyEvent : public Event {
  private:
   struct Attempt {
     explicit Attempt(const Address& address) noexcept : event(address) {}
-    std::optional<ConnectEvent> event;  // none once it has failed
+    std::optional<internal::Heirless<ConnectEvent>>
+        event;  // none once it has failed
     int error = 0;
   };
 
@@ -93,16 +109,72 @@ class ConnectToAnyEvent : public Event {
 /// "connect: 192.0.2.1:80: Network is unreachable; 127.0.0.1:80: Connection
 /// refused". Misuse if there are none.
 /// Kill: all sockets are closed.
-ConnectToAnyEvent connect(std::vector<Address> addresses,
+ConnectToAnyEvent connect(const std::vector<Address>& addresses,
                           ConnectOptions options = ConnectOptions());
-inline Coded<ConnectToAnyEvent> connect(std::vector<Address> addresses,
+inline Coded<ConnectToAnyEvent> connect(const std::vector<Address>& addresses,
                                         ConnectOptions options,
                                         std::error_code& code) {
-  return Coded<ConnectToAnyEvent>(connect(std::move(addresses), options), code);
+  return Coded<ConnectToAnyEvent>(connect(addresses, options), code);
 }
-inline Coded<ConnectToAnyEvent> connect(std::vector<Address> addresses,
+inline Coded<ConnectToAnyEvent> connect(const std::vector<Address>& addresses,
                                         std::error_code& code) {
-  return connect(std::move(addresses), ConnectOptions(), code);
+  return connect(addresses, ConnectOptions(), code);
+}
+
+/// What connect(host, port) is in the middle of: of a number it connects to
+/// at once, and of a name it looks up the addresses first.
+class ConnectToHostEvent : public Event {
+ public:
+  ConnectToHostEvent(std::string_view host, std::uint16_t port,
+                     ConnectOptions options);
+  ConnectToHostEvent(ConnectToHostEvent&&) noexcept = default;
+
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  std::error_code code() const noexcept;
+  Connection value() noexcept;
+  Connection result();
+
+ private:
+  using Direct = internal::Heirless<ConnectEvent>;
+  using Names = internal::Heirless<ResolveEvent>;
+  using Any = internal::Heirless<ConnectToAnyEvent>;
+  using Stage = std::variant<Direct, Names, Any>;
+
+  static Stage first_stage(std::string_view host, std::uint16_t port);
+  void connect_to(std::vector<Address> addresses) noexcept;
+
+  Stage stage_;
+  std::string name_;  // with the port; empty for a number
+  ConnectOptions options_;
+};
+
+/// Connects to a host: a name, or a number as in Address::parse. Of a name all
+/// addresses are tried, see above, and the time that its look-up takes has no
+/// limit but those of within().
+/// Suspends: until one has answered, or all have failed.
+/// Returns: a Connection.
+/// Throws: std::system_error that names the host and each cause: "connect
+/// example.org:80: 2001:db8::1: Network is unreachable; 192.0.2.1: Connection
+/// refused"; what resolve() throws.
+/// Kill: all sockets are closed, and a look-up is left behind.
+/// Cost: of a number, that of an Address; of a name, that of resolve().
+inline ConnectToHostEvent connect(std::string_view host, std::uint16_t port,
+                                  ConnectOptions options = ConnectOptions()) {
+  return ConnectToHostEvent(host, port, options);
+}
+inline Coded<ConnectToHostEvent> connect(std::string_view host,
+                                         std::uint16_t port,
+                                         ConnectOptions options,
+                                         std::error_code& code) {
+  return Coded<ConnectToHostEvent>(ConnectToHostEvent(host, port, options),
+                                   code);
+}
+inline Coded<ConnectToHostEvent> connect(std::string_view host,
+                                         std::uint16_t port,
+                                         std::error_code& code) {
+  return connect(host, port, ConnectOptions(), code);
 }
 
 }  // namespace violet

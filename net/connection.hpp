@@ -331,12 +331,6 @@ inline Coded<ConnectEvent> connect(const Address& address,
   return Coded<ConnectEvent>(ConnectEvent(address), code);
 }
 
-/// The same; the host is a number as in Address::parse.
-/// Throws: std::system_error, at once if it is not.
-inline ConnectEvent connect(std::string_view host, std::uint16_t port) {
-  return ConnectEvent(Address::parse(host, port));
-}
-
 /// Two connected unix sockets. Throws: std::system_error.
 std::pair<Connection, Connection> connected_pair();
 

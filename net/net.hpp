@@ -5,6 +5,7 @@
 // clang-format off: the order is for the reader.
 #include "../runtime/runtime.hpp"
 #include "address.hpp"
+#include "resolve.hpp"
 #include "socket.hpp"
 #include "connection.hpp"
 #include "connect.hpp"

@@ -3,6 +3,7 @@
 #include "faults.hpp"
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -18,18 +19,31 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",     "socketpair",  "bind",         "listen",    "accept",
-    "connect",    "recv",        "send",         "recvmsg",   "sendmsg",
-    "read",       "write",       "close",        "shutdown",  "getsockopt",
-    "setsockopt", "getsockname", "getpeername",  "duplicate", "get_flags",
-    "set_flags",  "file_type",   "unlink",       "open",      "pread",
-    "pwrite",     "sendfile",    "seek",         "file_size", "sync",
-    "truncate",   "rename",      "chmod",        "file_at",   "lock_folder",
-    "backlog",    "poll",        "start_thread", "pipe",      "spawn",
-    "wait_child", "kill",        "open_process", "allocate",
+    "socket",      "socketpair",  "bind",        "listen",       "accept",
+    "connect",     "recv",        "send",        "recvmsg",      "sendmsg",
+    "read",        "write",       "close",       "shutdown",     "getsockopt",
+    "setsockopt",  "getsockname", "getpeername", "duplicate",    "look_up",
+    "get_flags",   "set_flags",   "file_type",   "unlink",       "open",
+    "pread",       "pwrite",      "sendfile",    "seek",         "file_size",
+    "sync",        "truncate",    "rename",      "chmod",        "file_at",
+    "lock_folder", "backlog",     "poll",        "start_thread", "pipe",
+    "spawn",       "wait_child",  "kill",        "open_process", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
+
+/// Answers a look-up that is to fail.
+class FailingNames final : public sys::Names {
+ public:
+  explicit FailingNames(int error) noexcept : error_(error) {}
+  int look_up(const char*, int, std::vector<sockaddr_storage>&) override {
+    errno = error_;
+    return EAI_SYSTEM;
+  }
+
+ private:
+  int error_;
+};
 
 constexpr int kStderr = 2;
 
@@ -316,6 +330,12 @@ int FaultPlan::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
 int FaultPlan::duplicate(int fd) noexcept {
   if (const int error = strike(Call::kDuplicate)) return error;
   return Layer::duplicate(fd);
+}
+
+std::shared_ptr<sys::Names> FaultPlan::names() noexcept {
+  const int error = strike(Call::kLookUp);
+  if (error == 0) return Layer::names();
+  return std::make_shared<FailingNames>(-error);
 }
 
 int FaultPlan::get_flags(int fd) noexcept {

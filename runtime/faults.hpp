@@ -54,6 +54,7 @@ enum class Call : std::uint8_t {
   kGetsockname,
   kGetpeername,
   kDuplicate,
+  kLookUp,  // of a name; it fails with EAI_SYSTEM and the error
   kGetFlags,
   kSetFlags,
   kFileType,
@@ -80,7 +81,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 44;
+inline constexpr std::size_t kCallCount = 45;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -161,6 +162,7 @@ class FaultPlan final : public sys::Layer {
   int getsockname(int fd, sockaddr* name, unsigned* size) noexcept override;
   int getpeername(int fd, sockaddr* name, unsigned* size) noexcept override;
   int duplicate(int fd) noexcept override;
+  std::shared_ptr<sys::Names> names() noexcept override;
   int get_flags(int fd) noexcept override;
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;

@@ -99,6 +99,10 @@ int Layer::duplicate(int fd) noexcept {
   return below_.duplicate(fd);
 }
 
+std::shared_ptr<Names> Layer::names() noexcept {
+  return below_.names();
+}
+
 int Layer::get_flags(int fd) noexcept {
   return below_.get_flags(fd);
 }

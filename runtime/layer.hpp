@@ -47,6 +47,7 @@ class Layer : public Calls {
   int getsockname(int fd, sockaddr* name, unsigned* size) noexcept override;
   int getpeername(int fd, sockaddr* name, unsigned* size) noexcept override;
   int duplicate(int fd) noexcept override;
+  std::shared_ptr<Names> names() noexcept override;
   int get_flags(int fd) noexcept override;
   int set_flags(int fd, int flags) noexcept override;
   int file_type(int fd) noexcept override;

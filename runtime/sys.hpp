@@ -20,6 +20,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 struct msghdr;
 struct pollfd;
@@ -37,6 +39,23 @@ struct FileNumber {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   bool operator==(const FileNumber&) const = default;
+};
+
+/// Answers what getaddrinfo(3) is asked, which may take seconds. Whoever asks
+/// owns it, too: a thread that is left behind may still be in it when all
+/// others have gone.
+class Names {
+ public:
+  /// Looks up the addresses of a host, of a family or (0) of any, each once,
+  /// in the order in which they should be tried. On any thread.
+  /// Returns: 0, or an EAI_ number; errno tells more if that is EAI_SYSTEM.
+  virtual int look_up(const char* host, int family,
+                      std::vector<sockaddr_storage>& found) = 0;
+
+  /// True if it never blocks: it is then asked on the thread of the loop.
+  virtual bool at_once() const noexcept { return false; }
+
+  virtual ~Names() = default;
 };
 
 /// Answers system calls. This class passes them to the kernel; a test
@@ -66,7 +85,10 @@ class Calls {
                          unsigned size) noexcept;
   virtual int getsockname(int fd, sockaddr* name, unsigned* size) noexcept;
   virtual int getpeername(int fd, sockaddr* name, unsigned* size) noexcept;
-  virtual int duplicate(int fd) noexcept;             ///< close-on-exec
+  virtual int duplicate(int fd) noexcept;  ///< close-on-exec
+  /// Who looks up names for jobs of this thread; null: the system itself, which
+  /// net/resolve.cpp asks, so that other programs need not have it in them.
+  virtual std::shared_ptr<Names> names() noexcept { return nullptr; }
   virtual int get_flags(int fd) noexcept;             ///< fcntl F_GETFL
   virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
   virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)

@@ -13,9 +13,9 @@
 #include "../runtime/group.hpp"
 #include "../runtime/testing.hpp"
 #include "catch.hpp"
-#include "sockets.hpp"
+#include "names.hpp"
 
-using namespace sockets;
+using namespace names;
 
 namespace {
 
@@ -90,7 +90,11 @@ Duration play_in_network(Body body) {
 }
 
 Task<> connect_to_any(Addresses to) {
-  const Connection conn = co_await connect(std::move(to));
+  const Connection conn = co_await connect(to);
+}
+
+Task<> connect_to(std::string host, std::uint16_t port) {
+  const Connection conn = co_await connect(host, port);
 }
 
 std::string said(int error) {
@@ -354,4 +358,180 @@ TEST_CASE("connect: over the loopback, whichever of two families listens",
       CHECK(conn.peer() == listener.address());
     });
   }
+}
+
+// ------------------------------------------------------------------ by a name
+
+TEST_CASE("connect: a name is connected at whichever address answers",
+          "[connect]") {
+  const Duration elapsed = play_in_network([]() -> Task<> {
+    FakeDns dns;
+    dns.at_once(true);
+    dns.answer("example.org", {"2001:db8::1", "2001:db8::2", "10.0.0.1"});
+    Ways ways;
+    ways.block("2001:db8::1", Ways::kHole);
+    ways.block("2001:db8::2", ENETUNREACH);
+    const Listener good("10.0.0.1", kPort);
+    const Connection conn = co_await connect("example.org", kPort);
+    CHECK(conn.peer() == good.address());
+    CHECK(ways.tries == "[2001:db8::1]:80@0 10.0.0.1:80@250 ");
+    CHECK(dns.asked() == "example.org ");
+  });
+  CHECK(elapsed == 250ms);
+}
+
+TEST_CASE("connect: if all addresses of a name fail each cause is told",
+          "[connect]") {
+  play_in_network([]() -> Task<> {
+    FakeDns dns;
+    dns.at_once(true);
+    dns.answer("example.org", {"2001:db8::1", "192.0.2.1"});
+    dns.answer("one.example", {"192.0.2.1"});
+    dns.fail("again.example", EAI_AGAIN);
+    Ways ways;
+    ways.block("2001:db8::1", ENETUNREACH);
+    std::string error = co_await error_of(connect_to("example.org", kPort));
+    CHECK(error == "connect example.org:80: 2001:db8::1: " + said(ENETUNREACH) +
+                       "; 192.0.2.1: " + said(ECONNREFUSED));
+    error = co_await error_of(connect_to("one.example", kPort));
+    CHECK(error == "connect one.example:80: 192.0.2.1: " + said(ECONNREFUSED));
+    error = co_await error_of(connect_to("192.0.2.1", kPort));
+    CHECK(error == "connect 192.0.2.1:80: " + said(ECONNREFUSED));
+    error = co_await error_of(connect_to("again.example", kPort));
+    CHECK(error ==
+          std::string("resolve again.example: ") + ::gai_strerror(EAI_AGAIN));
+    error = co_await error_of(connect_to("a..b", kPort));
+    CHECK(error ==
+          "resolve 'a..b' (a part of the name is missing): " + said(EINVAL));
+    error = co_await error_of(connect_to("1:2", kPort));
+    CHECK(contains(error, "resolve address '1:2' (neither an IPv4"));
+
+    std::error_code code;
+    Connection conn = co_await connect("example.org", kPort, code);
+    CHECK_FALSE(conn);
+    CHECK(code == std::errc::connection_refused);
+    conn = co_await connect("again.example", kPort, code);
+    CHECK_FALSE(conn);
+    CHECK(code == std::error_code(EAI_AGAIN, resolve_category()));
+    conn = co_await connect("192.0.2.1", kPort, code);
+    CHECK_FALSE(conn);
+    CHECK(code == std::errc::connection_refused);
+    const Listener good("192.0.2.1", kPort);
+    conn = co_await connect("example.org", kPort, code);
+    CHECK(conn);
+    CHECK_FALSE(code);
+    conn = co_await connect("192.0.2.1", kPort, ConnectOptions(), code);
+    CHECK(conn.peer() == good.address());
+    CHECK_FALSE(code);
+  });
+}
+
+TEST_CASE("connect: a number is never looked up", "[connect]") {
+  play_in_network([]() -> Task<> {
+    FakeDns dns;
+    dns.fail_all(EAI_FAIL);
+    const Listener listener("10.0.0.1", kPort);
+    const Connection conn = co_await connect("10.0.0.1", kPort);
+    CHECK(conn.peer() == listener.address());
+    CHECK(dns.asked() == "");
+  });
+}
+
+TEST_CASE("connect: a name is looked up beside the loop",
+          "[connect][threads]") {
+  FakeDns dns;
+  dns.answer("server.example", {"127.0.0.1"});
+  dns.hold();
+  play([&]() -> Task<> {
+    Listener listener("127.0.0.1", 0);
+    const std::uint16_t port = listener.address().port();
+    // A limit counts while it is looked up.
+    const auto none = co_await within(5ms, connect("server.example", port));
+    CHECK_FALSE(none);
+    TaskGroup group;
+    std::string peer;
+    const auto connects = [&]() -> Task<> {
+      const Connection conn = co_await connect("server.example", port);
+      peer = conn.peer().text();
+    };
+    group.spawn(connects);
+    co_await dns.until_asked(2);
+    CHECK(contains(Loop::current().dump(), "resolve server.example"));
+    dns.let_go();
+    co_await group.join();
+    CHECK(peer == listener.address().text());
+  });
+  dns.until_answered();
+}
+
+TEST_CASE("connect: localhost is whichever of the two listens", "[connect]") {
+  const MaybeShortIo io;
+  FakeDns dns;
+  dns.fail_all(EAI_FAIL);
+  for (const char* host : {"127.0.0.1", "::1"}) {
+    if (*host == ':' && !has_ipv6()) continue;
+    play([=]() -> Task<> {
+      const Listener listener(host, 0);
+      const Connection conn =
+          co_await connect("localhost", listener.address().port());
+      CHECK(conn.peer() == listener.address());
+    });
+  }
+}
+
+TEST_CASE("connect: without descriptors in the middle of a name", "[connect]") {
+  play_in_network([]() -> Task<> {
+    FakeDns dns;
+    dns.at_once(true);
+    dns.answer("example.org", {"10.0.0.1", "10.0.0.2"});
+    Ways ways;
+    ways.block("10.0.0.1", Ways::kHole);
+    FaultPlan plan;
+    plan.fail(Call::kSocket, EMFILE, 2);
+    std::error_code code;
+    const auto none = co_await within(1s, connect("example.org", kPort, code));
+    CHECK_FALSE(none);  // the one that there is goes on
+    CHECK(plan.failed(Call::kSocket) == 1);
+    CHECK(testing::network().open_descriptors() == 0);
+  });
+}
+
+TEST_CASE("connect: kill everywhere over a name leaves nothing",
+          "[connect][kill]") {
+  testing::Options options = with_network();
+  options.seeds = 200;
+  struct State {
+    int connected = 0;
+  };
+  const auto counts = testing::kill_everywhere<State>(
+      [](State& state) -> Task<> {
+        FakeDns dns;
+        dns.at_once(true);
+        dns.answer("example.org",
+                   {"2001:db8::1", "2001:db8::2", "10.0.0.2", "10.0.0.3"});
+        testing::network().cut_port(kHolePort);
+        testing::network().latency(300ms);
+        Ways ways;
+        ways.block("2001:db8::1", Ways::kHole);
+        ways.block("10.0.0.2", EHOSTUNREACH);
+        const auto connects = [&]() -> Task<> {
+          const Listener good("10.0.0.3", kPort);
+          const Connection conn = co_await connect("example.org", kPort);
+          ++state.connected;
+        };
+        {
+          TaskGroup group;
+          group.spawn(connects);
+          co_await group.join();
+        }
+        if (testing::network().open_descriptors() != 0) {
+          throw std::logic_error("a socket is left");
+        }
+      },
+      [](State& state) {
+        if (state.connected > 1) throw std::logic_error("connected twice");
+      },
+      options);
+  CHECK(counts.waits >= 3);
+  CHECK(counts.kills >= counts.waits);
 }

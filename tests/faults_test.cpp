@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/faults.hpp"
 
+#include <netdb.h>
 #include <sys/eventfd.h>
 
 #include "../net/net.hpp"
@@ -154,6 +155,9 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.file_type(fds[0]) == S_IFSOCK);
   CHECK(sys::poll_now(fds[0], POLLOUT) == POLLOUT);
   CHECK(calls.unlink("/nonexistent/violet") == -ENOENT);
+  CHECK(calls.names() == nullptr);
+  const auto ends_at_once = [](void*) noexcept -> void* { return nullptr; };
+  CHECK(calls.start_thread(ends_at_once, nullptr) == 0);
   sys::FileNumber file;
   CHECK(calls.chmod("/nonexistent/violet", 0600) == -ENOENT);
   CHECK(calls.file_at("/nonexistent/violet", file) == -ENOENT);
@@ -198,6 +202,12 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.lock_folder("/nonexistent/violet") == -EIO);
   CHECK(calls.backlog(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
+  std::vector<sockaddr_storage> found;
+  const auto names = calls.names();
+  REQUIRE(names != nullptr);
+  CHECK(names->look_up("localhost", 0, found) == EAI_SYSTEM);
+  CHECK(errno == EIO);
+  CHECK(calls.start_thread(ends_at_once, nullptr) == -EIO);
   CHECK(calls.allocate(16) == nullptr);
   for (std::size_t i = 0; i < kCallCount; ++i) {
     CAPTURE(i);
