@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 
 namespace violet {
 
@@ -68,6 +69,13 @@ std::error_code code_of(int failed) noexcept {
   if (failed == 0) return {};
   if (failed == EAI_SYSTEM) return {errno, std::system_category()};
   return {failed, resolve_category()};
+}
+
+/// What has kept it from being looked up: no thread, or no memory, is left.
+std::error_code code_of(const std::exception_ptr& failure) noexcept {
+  const auto* error = exception_as<std::system_error>(failure);
+  return error != nullptr ? error->code()
+                          : std::make_error_code(std::errc::not_enough_memory);
 }
 
 Address address_of(const sockaddr_storage& name) noexcept {
@@ -178,11 +186,14 @@ void ResolveEvent::refuse(std::string why) {
 
 bool ResolveEvent::attempt() noexcept {
   if (known_) return true;
-  if (!look_up_ && !thrown_) {
-    thrown_ = caught([this] { begin(); });
+  std::exception_ptr failure;
+  if (!look_up_) failure = caught([this] { begin(); });
+  if (look_up_) {
+    if (!attempt_part(*look_up_)) return false;
+    failure = caught([this] { answer_ = look_up_->result(); });
   }
-  if (look_up_ && !attempt_part(*look_up_)) return false;
-  conclude();
+  if (failure) answer_.code = code_of(failure);
+  for (Address& one : answer_.addresses) one.set_port(port_);
   return true;
 }
 
@@ -196,24 +207,11 @@ void ResolveEvent::begin() {
   }
 }
 
-void ResolveEvent::conclude() noexcept {
-  if (look_up_) {
-    thrown_ = caught([this] { answer_ = look_up_->result(); });
-  }
-  for (Address& one : answer_.addresses) one.set_port(port_);
-  if (!thrown_) return;
-  const auto* error = exception_as<std::system_error>(thrown_);
-  answer_.code = error != nullptr
-                     ? error->code()
-                     : std::make_error_code(std::errc::not_enough_memory);
-}
-
 void ResolveEvent::undo() noexcept {
   if (look_up_) undo_part(*look_up_);
 }
 
 std::vector<Address> ResolveEvent::result() {
-  if (thrown_) std::rethrow_exception(thrown_);
   if (answer_.code == std::errc::not_enough_memory) throw_out_of_memory();
   if (!refusal_.empty()) throw_error(std::system_error(answer_.code, refusal_));
   if (answer_.code) {

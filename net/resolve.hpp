@@ -18,7 +18,6 @@
 #pragma once
 
 #include <cstdint>
-#include <exception>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -98,7 +97,6 @@ class ResolveEvent : public Event {
   bool know(std::initializer_list<const char*> numbers);
   void refuse(std::string why);
   void begin();
-  void conclude() noexcept;
 
   std::string host_;
   std::uint16_t port_;
@@ -107,7 +105,6 @@ class ResolveEvent : public Event {
   std::string refusal_;  // why it cannot be a host
   internal::Answer answer_;
   std::optional<LookUp> look_up_;
-  std::exception_ptr thrown_;  // what kept it from being looked up
 };
 
 /// Looks up the addresses of a host.

@@ -345,7 +345,7 @@ TEST_CASE("connect: a dump says which addresses are tried", "[connect]") {
 }
 
 TEST_CASE("connect: over the loopback, whichever of two families listens",
-          "[connect]") {
+          "[connect][libkqueue:so_error]") {
   const MaybeShortIo io;
   if (!has_ipv6()) return;
   for (const char* host : {"::1", "127.0.0.1"}) {
@@ -464,7 +464,8 @@ TEST_CASE("connect: a name is looked up beside the loop",
   dns.until_answered();
 }
 
-TEST_CASE("connect: localhost is whichever of the two listens", "[connect]") {
+TEST_CASE("connect: localhost is whichever of the two listens",
+          "[connect][libkqueue:so_error]") {
   const MaybeShortIo io;
   FakeDns dns;
   dns.fail_all(EAI_FAIL);

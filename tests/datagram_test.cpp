@@ -225,7 +225,7 @@ TEST_CASE("datagram: sending to nobody in particular needs a peer",
 }
 
 TEST_CASE("datagram: a refusal is told once to a connected socket",
-          "[datagram][libkqueue:so_error]") {
+          "[datagram]") {
   const MaybeShortIo io;
   in_world([]() -> Task<> {
     const DatagramSocket client = to_nobody();
