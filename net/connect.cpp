@@ -121,7 +121,7 @@ Connection ConnectToAnyEvent::result() {
 namespace {
 
 /// The host alone, where the port has been said already.
-std::string host_of(const Address& address) {
+std::string host_text(const Address& address) {
   std::string text = address.text();
   if (address.family() == AF_UNIX) return text;
   text.resize(text.rfind(':'));
@@ -138,7 +138,7 @@ std::string ConnectToAnyEvent::causes() const {
   for (const Attempt& one : attempts_) {
     const Address& address =
         addresses_[static_cast<std::size_t>(&one - attempts_.data())];
-    text += name_.empty() ? address.text() : host_of(address);
+    text += name_.empty() ? address.text() : host_text(address);
     if (&one == &attempts_.back()) break;
     text += concat({": ", std::system_category().message(one.error), "; "});
   }
