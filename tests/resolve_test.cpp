@@ -19,6 +19,7 @@
 #include "../runtime/testing.hpp"
 #include "catch.hpp"
 #include "names.hpp"
+#include "program.hpp"
 
 using namespace sockets;
 using namespace names;
@@ -338,4 +339,12 @@ TEST_CASE("resolve: a dump says what is looked up", "[resolve][threads]") {
   }(dns));
   dns.let_go();
   dns.until_answered();
+}
+
+TEST_CASE("resolve: a program that looks up nothing has no resolver in it",
+          "[resolve]") {
+  if (support::kSanitized) return;  // the sanitizers bring one
+  const std::string echo = programs::contents(programs::build_path("echo"));
+  REQUIRE(echo.size() > 10'000);
+  CHECK_FALSE(contains(echo, "getaddrinfo"));
 }
