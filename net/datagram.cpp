@@ -45,6 +45,11 @@ Fd make_socket(int family, const DatagramOptions& options) {
   return fd;
 }
 
+void bind_to(const Fd& socket, const Address& local) {
+  const int result = sys::calls->bind(socket.get(), local.get(), local.size());
+  if (result < 0) throw_system(-result, concat({"bind ", local.text()}));
+}
+
 }  // namespace
 
 // ------------------------------------------------------------------- receiving
@@ -211,8 +216,14 @@ DatagramSocket::DatagramSocket(Fd socket) {
 
 DatagramSocket::DatagramSocket(const Address& local, DatagramOptions options) {
   Fd socket = make_socket(local.family(), options);
-  const int result = sys::calls->bind(socket.get(), local.get(), local.size());
-  if (result < 0) throw_system(-result, concat({"bind ", local.text()}));
+  if (local.path().empty()) {
+    bind_to(socket, local);
+  } else {
+    const FolderLock lock(local.path());
+    SocketPath::make_way(local, lock);
+    bind_to(socket, local);
+    path_ = SocketPath(local.path());
+  }
   descriptor_ = open_datagrams(std::move(socket), 0);
 }
 

@@ -28,6 +28,7 @@
 
 #include "connection.hpp"
 #include "socket.hpp"
+#include "socket_path.hpp"
 
 namespace violet {
 
@@ -173,6 +174,8 @@ class DatagramSocket {
   explicit DatagramSocket(Fd socket);
 
   /// Binds: to an IPv4, IPv6 or unix address. A port of 0 becomes a real one.
+  /// The file of a unix socket is made, and removed in the end if it is still
+  /// ours. One on which nobody is any more is replaced; see socket_path.hpp.
   /// Throws: std::system_error "bind 127.0.0.1:4915: Address already in use".
   explicit DatagramSocket(const Address& local,
                           DatagramOptions options = DatagramOptions());
@@ -256,7 +259,10 @@ class DatagramSocket {
   }
 
   /// Closes now. A job that waits on it gets bad_file_descriptor.
-  void close() noexcept { descriptor_.close(); }
+  void close() noexcept {
+    path_.remove();
+    descriptor_.close();
+  }
   explicit operator bool() const noexcept { return bool(descriptor_); }
 
   /// Where it is bound, and whom it is connected to; "nowhere" if to none.
@@ -273,6 +279,7 @@ class DatagramSocket {
       : descriptor_(std::move(descriptor)) {}
 
   Descriptor descriptor_;
+  SocketPath path_;  // removed before the socket is closed
 };
 
 /// Two unix datagram sockets that are connected to each other.

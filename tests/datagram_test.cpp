@@ -398,6 +398,92 @@ TEST_CASE("datagram: sockets of ours are not inherited and never block",
   CHECK(is_non_blocking(socket.fd()));
 }
 
+// ----------------------------------------------------------------- unix paths
+
+TEST_CASE("datagram: unix sockets with paths answer each other", "[datagram]") {
+  const MaybeShortIo io;
+  const Directory one;
+  const Directory two;
+  in_world([&]() -> Task<> {
+    const DatagramSocket server(one.address());
+    const DatagramSocket client(two.address());
+    CHECK(server.local() == one.address());
+    for (const char* text : {"one", "", "three"}) {
+      co_await client.send_to(text, one.address());
+      const Datagram question = co_await server.recv_from();
+      CHECK(question.sender() == two.address());
+      co_await server.send_to(question, question.sender());
+      const Datagram answer = co_await client.recv_from();
+      CHECK(answer.view() == text);
+    }
+  });
+}
+
+TEST_CASE("datagram: the path of a unix socket goes with it", "[datagram]") {
+  const Directory directory;
+  const auto there = [&] {
+    return ::access(directory.file().c_str(), F_OK) == 0;
+  };
+  {
+    DatagramSocket socket(directory.address());
+    CHECK(there());
+    const DatagramSocket moved = std::move(socket);
+    CHECK(there());
+  }
+  CHECK_FALSE(there());
+  DatagramSocket closed(directory.address());
+  closed.close();
+  CHECK_FALSE(there());
+  // Another file that has taken its place stays.
+  {
+    const DatagramSocket socket(directory.address());
+    ::unlink(directory.file().c_str());
+    const Fd foreign(
+        ::open(directory.file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  }
+  CHECK(there());
+}
+
+TEST_CASE("datagram: a path that nobody uses any more is replaced",
+          "[datagram]") {
+  const MaybeShortIo io;
+  const Directory directory;
+  const Address address = directory.address();
+  for (const int type : {SOCK_DGRAM, SOCK_STREAM}) {
+    {
+      const Fd dead(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+      CHECK(::bind(dead.get(), address.get(), address.size()) == 0);
+    }
+    in_world([&]() -> Task<> {
+      const DatagramSocket server(address);
+      const DatagramSocket client = DatagramSocket::unbound(AF_UNIX);
+      co_await client.send_to("found", address);
+      const Datagram got = co_await server.recv_from();
+      CHECK(got.view() == "found");
+      // One that is in use is not.
+      CHECK(bind_error(address) == "bind " + address.text() + ": " +
+                                       support::text_of_error(EADDRINUSE));
+    });
+  }
+  // Nor is what is no socket.
+  const Fd foreign(
+      ::open(directory.file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  CHECK(contains(bind_error(address), "there is a file that is no socket"));
+  CHECK(::access(directory.file().c_str(), F_OK) == 0);
+}
+
+TEST_CASE("datagram: a stream server's path is not taken from it",
+          "[datagram]") {
+  const Directory directory;
+  const Address address = directory.address();
+  const Fd server(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  CHECK(::bind(server.get(), address.get(), address.size()) == 0);
+  CHECK(::listen(server.get(), 1) == 0);
+  CHECK(bind_error(address) ==
+        "bind " + address.text() + ": " + support::text_of_error(EADDRINUSE));
+  CHECK(::access(directory.file().c_str(), F_OK) == 0);
+}
+
 // -------------------------------------------------------------------- waiting
 
 TEST_CASE("datagram: a killed receive leaves the datagram there",
