@@ -338,7 +338,7 @@ auto offload(Abandon, OffloadPool& pool, F&& function, Args&&... arguments) {
   static_assert((!internal::is_view<std::decay_t<Args>> && ...),
                 "violet: a call that may be left behind owns what it uses: "
                 "pass the owner (a std::string, a std::vector), not a view");
-  using Call = internal::AbandonedCall<std::decay_t<F>, std::decay_t<Args>...>;
+  using Made = internal::AbandonedCall<std::decay_t<F>, std::decay_t<Args>...>;
   return AbandonEvent<std::decay_t<F>, std::decay_t<Args>...>(
       HeldCall<Call>(new Call(pool, std::forward<F>(function),
                               std::forward<Args>(arguments)...)));
