@@ -280,6 +280,36 @@ TEST_CASE("signal events: under load none of two kinds is lost",
   CHECK(made[0] == kRounds);
 }
 
+TEST_CASE("signal events: one that comes just as a job begins to wait is heard",
+          "[signals][threads]") {
+  constexpr int kRounds = kSanitized ? 5000 : 100'000;
+  const pthread_t here = ::pthread_self();
+  std::atomic<int> armed = 0;
+  std::atomic<bool> over = false;
+  Thread sender([&] {
+    for (int sent = 0; !over;) {
+      if (armed == sent) continue;
+      ::pthread_kill(here, SIGUSR2);
+      ++sent;
+    }
+  });
+  const auto body = [&]() -> Task<int> {
+    Signals news({SIGUSR2});
+    int heard = 0;
+    while (heard < kRounds) {
+      ++armed;  // the signal takes its time: every moment has its turn
+      for (volatile int pause = heard % 4000; pause > 0;) pause = pause - 1;
+      const TimePoint start = violet::Clock::now();
+      co_await within(20s, news.next());
+      if (violet::Clock::now() - start >= 20s) break;  // it would hang
+      ++heard;
+    }
+    over = true;
+    co_return heard;
+  };
+  CHECK(run(body()) == kRounds);
+}
+
 TEST_CASE("signal events: listeners come and go while signals rain",
           "[signals][threads]") {
   std::atomic<bool> over = false;
