@@ -1512,6 +1512,36 @@ TEST_CASE("server: a crowd is looked at in several steps", "[server]") {
   CHECK(summary.timed_out <= 750);
 }
 
+TEST_CASE("server: who is ended may end others, and nobody is looked at twice",
+          "[server]") {
+  const MaybeShortIo io;
+  std::vector<JobBlock*> jobs;  // counted
+  const auto handler = [&](Connection conn) -> Task<> {
+    const std::size_t own = jobs.size();
+    jobs.push_back(Loop::current().current_job());
+    jobs.back()->hold();
+    // Every other takes the next with it, just as the search comes there.
+    const AtEnd end([&jobs, own] {
+      if (own % 2 == 1) kill_job(*jobs[own + 1], "by its neighbour", {});
+    });
+    while (auto data = co_await conn.recv()) co_await conn.sendall(data);
+  };
+  Served served(timed(8s));
+  served.run(handler, [&](Served& s) -> Task<> {
+    const Connection talks = co_await connect(s.address);
+    co_await expect_echo(talks);
+    std::deque<Connection> silent;
+    for (int i = 0; i < 20; ++i) silent.push_back(co_await connect(s.address));
+    for (int i = 0; i < 4; ++i) {
+      co_await sleep(5s);
+      co_await expect_echo(talks);
+    }
+    for (JobBlock* job : jobs) job->drop();
+  });
+  CHECK(jobs.size() == 21);
+  CHECK(served.summary.timed_out == 10);
+}
+
 TEST_CASE("server: limits of time cost no timer for each client or message",
           "[server]") {
   testing::Options in_memory;
