@@ -208,9 +208,9 @@ void StreamEvent::describe_as(const char* call, Description& out) const {
 }
 
 void StreamEvent::raise(const char* call, std::size_t limit) const {
+  if (error_ >= 0) throw_on_descriptor(error_, call, name());
   const std::string what = concat({call, " ", name()});
   if (error_ == kTooLong) throw_error(LimitExceeded(what, limit));
-  if (error_ >= 0) throw_on_descriptor(error_, what);
   throw_error(EndOfStream(what, {core_->begin, core_->unread()}));
 }
 
@@ -723,7 +723,7 @@ void CopyEvent::describe(Description& out) const {
 }
 
 std::uint64_t CopyEvent::result() const {
-  if (error_ != 0) throw_on_descriptor(error_, concat({"copy ", names()}));
+  if (error_ != 0) throw_on_descriptor(error_, "copy", names());
   return copied_;
 }
 

@@ -295,11 +295,9 @@ bool SlotEvent::fail(Direction direction, int error) noexcept {
   return true;
 }
 
-void SlotEvent::raise(const char* call, const std::string& object) const {
-  throw_on_descriptor(error_, concat({call, " ", object}));
-}
-
-void throw_on_descriptor(int error, const std::string& what) {
+void throw_on_descriptor(int error, const char* call,
+                         const std::string& object) {
+  const std::string what = concat({call, " ", object});
   if (error == EEXIST) {
     throw_error(
         Misuse(concat({what,

@@ -269,9 +269,10 @@ class Descriptor {
 /// non-blocking. Returns: its owner. Throws: std::system_error.
 Descriptor adopt(Fd fd);
 
-/// Throws what an error number says of `what`, an operation on a descriptor
-/// and its name; EBUSY and EEXIST are Misuse.
-[[noreturn]] void throw_on_descriptor(int error, const std::string& what);
+/// Throws what an error number says of `call` on an object; EBUSY and EEXIST
+/// are Misuse.
+[[noreturn]] void throw_on_descriptor(int error, const char* call,
+                                      const std::string& object);
 
 /// What the events on descriptors share: a slot, and one try of a system
 /// call after the other until it succeeds or would block.
@@ -355,7 +356,9 @@ class SlotEvent : public Event {
   }
 
   /// Throws what error_ says of `call` on `object`; EBUSY is Misuse.
-  [[noreturn]] void raise(const char* call, const std::string& object) const;
+  [[noreturn]] void raise(const char* call, const std::string& object) const {
+    throw_on_descriptor(error_, call, object);
+  }
 
   Slot* slot_ = nullptr;  // slots never move, so this never dangles
 

@@ -1200,7 +1200,8 @@ TEST_CASE("stream: lines that have come leave turns for others", "[stream]") {
 
 TEST_CASE("stream: every size comes back byte for byte", "[stream]") {
   in_world([]() -> Task<> {
-    for (std::size_t size : {0, 1, 1023, 1024, 1025, 65536, 10 << 20}) {
+    constexpr std::size_t kSizes[] = {0, 1, 1023, 1024, 1025, 65536, 10 << 20};
+    for (std::size_t size : kSizes) {
       if (MaybeShortIo::wanted()) size = std::min<std::size_t>(size, 70'000);
       Fed client(co_await tcp_ends());
       const Stream peer(std::move(client.far));
