@@ -9,7 +9,7 @@
 //
 // The buffer comes from the pool of connection.hpp, and only once there is
 // something to put in it: a connection that waits at the start of a line holds
-// none, and one that waits within a short line as much as has come. It grows
+// none, and one that waits within its first KiB no more than that. It grows
 // beyond 64 KiB only for who asks for more, and then up to the limit of the
 // call.
 //
@@ -678,7 +678,7 @@ class StreamWriteEvent : public StreamEvent {
   static constexpr std::size_t kBytes = internal::BufferPool::kBytes;
 
   bool fits() const noexcept {
-    return until_ == Until::kTaken && core_ != nullptr &&
+    return until_ == Until::kTaken && !data_.empty() && core_ != nullptr &&
            core_->writer == nullptr && core_->out != nullptr &&
            data_.size() <= kBytes - core_->out_end;
   }

@@ -567,7 +567,7 @@ TEST_CASE("stream: a reset in the middle of a line is an error for good",
 }
 
 TEST_CASE("stream: a reset by a TCP peer is told with its address",
-          "[stream]") {
+          "[stream][libkqueue:so_error]") {
   in_world([]() -> Task<> {
     Fed fed(co_await tcp_ends());
     CHECK(fed.stream.name() == fed.stream.connection().peer().text());
@@ -844,7 +844,7 @@ TEST_CASE("stream: what is written goes out when it is flushed", "[stream]") {
     const Stream& out = fed.stream;
     std::size_t taken = co_await out.write("one ");
     CHECK(taken == 4);
-    co_await out.write("");
+    co_await out.write(string_view());
     co_await out.write("two ");
     CHECK(out.unsent() == 8);
     CHECK(out.sent_bytes() == 0);
@@ -1108,6 +1108,21 @@ TEST_CASE("stream: a regular file is read to its end", "[stream]") {
       CHECK(count == 3000);
     });
   }
+}
+
+TEST_CASE("stream: what is empty ends at once", "[stream]") {
+  in_world([]() -> Task<> {
+    const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    const Stream borrowed(null.get());
+    const Stream owned(adopt(Fd(::dup(null.get()))));
+    for (const Stream* stream : {&borrowed, &owned}) {
+      const Piece line = co_await stream->readline();
+      CHECK_FALSE(line);
+      const std::size_t taken = co_await stream->sendall("into nothing");
+      CHECK(taken == 12);
+      CHECK(stream->sent_bytes() == 12);
+    }
+  });
 }
 
 TEST_CASE("stream: a connection is given back with what is left", "[stream]") {
