@@ -11,6 +11,7 @@
 #include "connect.hpp"
 #include "stream.hpp"
 #include "listener.hpp"
+#include "sendfile.hpp"
 #include "datagram.hpp"
 #include "server.hpp"
 #include "run_server.hpp"

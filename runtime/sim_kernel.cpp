@@ -520,6 +520,13 @@ ssize_t SimKernel::read(int fd, void* data, std::size_t size) noexcept {
                              : recv(fd, data, size, 0);
 }
 
+// Whoever hears that it cannot be done reads and sends.
+ssize_t SimKernel::sendfile(int socket, int file, std::int64_t offset,
+                            std::size_t size) noexcept {
+  return find(socket) == nullptr ? Layer::sendfile(socket, file, offset, size)
+                                 : -EINVAL;
+}
+
 ssize_t SimKernel::write(int fd, const void* data, std::size_t size) noexcept {
   return find(fd) == nullptr ? Layer::write(fd, data, size)
                              : send(fd, data, size, 0);

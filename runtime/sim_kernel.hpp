@@ -53,6 +53,8 @@ class SimKernel final : public sys::Layer, public Poller, public SimWire {
                int flags) noexcept override;
   ssize_t read(int fd, void* data, std::size_t size) noexcept override;
   ssize_t write(int fd, const void* data, std::size_t size) noexcept override;
+  ssize_t sendfile(int socket, int file, std::int64_t offset,
+                   std::size_t size) noexcept override;
   int close(int fd) noexcept override;
   int shutdown(int fd, int how) noexcept override;
   int getsockopt(int fd, int level, int name, void* value,

@@ -251,6 +251,7 @@ TEST_CASE("disk: a slow one holds up no other job", "[disk][threads]") {
     disk.stuck = true;
     const Job<> writes = spawn(write_it);
     co_await yield_now();
+    while (!disk.at_work) std::this_thread::yield();
     const Pair pipe = make_pipe();
     for (int i = 0; i < 100; ++i) {
       co_await write(pipe[1].get(), "x");

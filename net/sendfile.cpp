@@ -1,0 +1,126 @@
+// sendfile.cpp - without a copy, where the system can.
+// SPDX-License-Identifier: MIT
+#include "sendfile.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <string_view>
+
+#include "../runtime/shield.hpp"
+
+namespace violet {
+
+namespace {
+
+// What is sent between two looks at whether the next lies in memory, and what
+// is read at a time where the system refuses.
+constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
+
+/// Looks at both ends: what is read from a disk is read in order.
+bool lies_in_memory(int file, std::uint64_t offset, std::size_t size) noexcept {
+  const auto is_there = [file](std::uint64_t place) {
+    char byte;
+    return sys::uninterrupted([&] {
+             return sys::calls->read_cached(file, &byte, 1,
+                                            static_cast<std::int64_t>(place));
+           }) >= 0;
+  };
+  return is_there(offset) && is_there(offset + size - 1);
+}
+
+/// Blocks until a piece lies in memory. What goes wrong shows when it is sent.
+void fetch(int file, std::uint64_t offset, std::size_t size) noexcept {
+  const std::unique_ptr<char[]> scratch(new (std::nothrow) char[size]);
+  if (scratch == nullptr) return;
+  std::size_t got = 0;
+  while (got < size) {
+    const ssize_t count = sys::uninterrupted([&] {
+      return sys::calls->pread(file, scratch.get(), size - got,
+                               static_cast<std::int64_t>(offset + got));
+    });
+    if (count <= 0) return;
+    got += static_cast<std::size_t>(count);
+  }
+}
+
+/// One piece, where the system refuses to send it itself.
+Task<std::size_t> read_and_send(const Connection& to, const File& from,
+                                std::uint64_t offset, std::span<char> buffer) {
+  const std::size_t count = co_await from.read_at(buffer, offset);
+  co_await to.sendall(std::string_view(buffer.data(), count));
+  co_return count;
+}
+
+Task<std::size_t> send_piece(const Connection& to, const File& from,
+                             std::uint64_t offset, std::size_t size,
+                             bool& refused) {
+  if (!lies_in_memory(from.fd(), offset, size)) {
+    co_await offload([&] { fetch(from.fd(), offset, size); });
+  }
+  SendFileEvent event(to, from, offset, size);
+  internal::Outcome<std::size_t> sent;
+  co_await internal::into(sent, event);
+  refused = event.refused();
+  co_return refused ? 0 : sent.take();
+}
+
+}  // namespace
+
+bool SendFileEvent::attempt() noexcept {
+  if (sent_ == count_) return true;
+  return drive<Direction::kWrite>([this](int fd) { return send_on(fd); });
+}
+
+ssize_t SendFileEvent::send_on(int fd) noexcept {
+  for (;;) {
+    const ssize_t count = sys::uninterrupted([&] {
+      return sys::calls->sendfile(fd, file_,
+                                  static_cast<std::int64_t>(offset_ + sent_),
+                                  count_ - sent_);
+    });
+    if (count <= 0) return count;  // 0: the file has ended
+    sent_ += static_cast<std::size_t>(count);
+    slot_->sent(static_cast<std::size_t>(count));
+    if (sent_ == count_) return 0;
+    if (!spend()) return kGoBehind;
+  }
+}
+
+bool SendFileEvent::refused() const noexcept {
+  const bool cannot = error_ == EINVAL || error_ == ENOSYS ||
+                      error_ == EOPNOTSUPP || error_ == ENOTSOCK;
+  return cannot && sent_ == 0;
+}
+
+void SendFileEvent::describe(Description& out) const {
+  describe_as("sendfile", out);
+  out.text += concat({" ", sent_, "/", count_});
+}
+
+Task<FileSent> sendfile(const Connection& to, const File& from,
+                        std::uint64_t offset, std::uint64_t count) {
+  FileSent done;
+  bool refused = false;
+  std::unique_ptr<char[]> buffer;  // once it is refused
+  while (done.bytes < count && !done.ended) {
+    const std::uint64_t left = count - done.bytes;
+    const auto size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(left, kPieceBytes));
+    const std::uint64_t place = offset + done.bytes;
+    std::size_t sent = 0;
+    if (!refused) {
+      sent = co_await send_piece(to, from, place, size, refused);
+      if (refused) buffer.reset(new char[kPieceBytes]);
+    }
+    if (refused) {
+      const std::span<char> room(buffer.get(), size);
+      sent = co_await read_and_send(to, from, place, room);
+    }
+    done.bytes += sent;
+    done.ended = sent < size;
+  }
+  co_return done;
+}
+
+}  // namespace violet
