@@ -127,13 +127,28 @@ class FaultPlan final : public sys::Layer {
   void relent() noexcept;
 
   /// Calls of this kind so far, those that failed among them.
-  std::uint64_t count(Call call) const noexcept { return at(call).made; }
+  std::uint64_t count(Call call) const noexcept {
+    const Lock lock(mutex_);
+    return at(call).made;
+  }
 
   // How often the rules have struck.
-  std::uint64_t failed(Call call) const noexcept { return at(call).failed; }
-  std::uint64_t shortened() const noexcept { return shortened_; }
-  std::uint64_t interrupted() const noexcept { return interrupted_; }
-  std::uint64_t told_to_wait() const noexcept { return told_to_wait_; }
+  std::uint64_t failed(Call call) const noexcept {
+    const Lock lock(mutex_);
+    return at(call).failed;
+  }
+  std::uint64_t shortened() const noexcept {
+    const Lock lock(mutex_);
+    return shortened_;
+  }
+  std::uint64_t interrupted() const noexcept {
+    const Lock lock(mutex_);
+    return interrupted_;
+  }
+  std::uint64_t told_to_wait() const noexcept {
+    const Lock lock(mutex_);
+    return told_to_wait_;
+  }
 
   /// One line for each kind of call that was made: "recv 12, 1 failed".
   std::string log() const;

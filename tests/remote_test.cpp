@@ -270,3 +270,32 @@ TEST_CASE("remote: a loop and its remotes may go in any order",
     CHECK(ran <= accepted);
   }
 }
+
+TEST_CASE(
+    "remote: a million posts of eight threads arrive, each thread's in "
+    "order",
+    "[remote][threads]") {
+  constexpr std::size_t kThreads = 8;
+  constexpr int kPosts = kSanitized ? 12'500 : 125'000;
+  Loop loop;
+  Gate gate;
+  std::vector<int> next(kThreads, 0);  // what each is to post next
+  int left = static_cast<int>(kThreads) * kPosts;
+  int out_of_order = 0;
+  std::vector<Thread> posters;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    posters.emplace_back([&, t, remote = loop.remote()] {
+      for (int i = 0; i < kPosts; ++i) {
+        remote.post([&, t, i] {
+          if (next[t]++ != i) ++out_of_order;
+          if (--left == 0) gate.open();
+        });
+      }
+    });
+  }
+  loop.run(pass(gate));
+  for (Thread& poster : posters) poster.join();
+  CHECK(out_of_order == 0);
+  CHECK(left == 0);
+  for (const int posted : next) CHECK(posted == kPosts);
+}
