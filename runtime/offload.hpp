@@ -215,8 +215,8 @@ class HeapCall : public PoolCall {
   std::shared_ptr<Mailbox> mailbox_;  // this may outlive the loop
   bool away_ = false;                 // it is sent, and not back
 };
-template <class Call>
-using HeldCall = std::unique_ptr<Call, HeapCall::LetGo>;
+template <class Made>
+using HeldCall = std::unique_ptr<Made, HeapCall::LetGo>;
 
 /// See offload(abandon, ...).
 struct Abandon {
@@ -255,12 +255,12 @@ class AbandonedCall final : public HeapCall {
 /// A wait for a call that can be left behind.
 template <class F, class... Args>
 class AbandonEvent final : public Event {
-  using Call = internal::AbandonedCall<F, Args...>;
+  using Made = internal::AbandonedCall<F, Args...>;
 
  public:
-  using Value = typename Call::Value;
+  using Value = typename Made::Value;
 
-  explicit AbandonEvent(HeldCall<Call> call) noexcept
+  explicit AbandonEvent(HeldCall<Made> call) noexcept
       : call_(std::move(call)) {}
   AbandonEvent(AbandonEvent&& other) noexcept
       : Event(std::move(other)), call_(std::move(other.call_)) {}
@@ -275,7 +275,7 @@ class AbandonEvent final : public Event {
   }
 
  private:
-  HeldCall<Call> call_;  // null once the wait is undone
+  HeldCall<Made> call_;  // null once the wait is undone
 };
 
 namespace internal {
@@ -340,7 +340,7 @@ auto offload(Abandon, OffloadPool& pool, F&& function, Args&&... arguments) {
                 "pass the owner (a std::string, a std::vector), not a view");
   using Made = internal::AbandonedCall<std::decay_t<F>, std::decay_t<Args>...>;
   return AbandonEvent<std::decay_t<F>, std::decay_t<Args>...>(
-      HeldCall<Call>(new Call(pool, std::forward<F>(function),
+      HeldCall<Made>(new Made(pool, std::forward<F>(function),
                               std::forward<Args>(arguments)...)));
 }
 template <class F, class... Args>

@@ -70,7 +70,7 @@ class EpollPoller final : public Poller {
       : epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         wake_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
     epoll_event event{};
-    event.events = EPOLLIN;
+    event.events = EPOLLIN | EPOLLET;  // each write is news: none is read
     event.data.u64 = kWakeToken;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
       throw_system(errno, "epoll_ctl eventfd");
@@ -106,7 +106,7 @@ class EpollPoller final : public Poller {
     for (int i = 0; i < count; ++i) {
       const std::uint64_t data = events_[i].data.u64;
       if (data == kWakeToken) [[unlikely]] {
-        swallow_wake();
+        woken_ = true;
       } else {
         *end++ = {unpacked(data), readiness(events_[i].events)};
       }
@@ -117,7 +117,7 @@ class EpollPoller final : public Poller {
   void wake() noexcept override {
     const int saved = errno;  // a signal handler may call this
     const std::uint64_t one = 1;
-    // It can only fail because the counter is full: then it wakes anyway.
+    // It could only fail with a full counter, which takes 2^64 of these.
     [[maybe_unused]] auto result = ::write(wake_.get(), &one, sizeof one);
     errno = saved;
   }
@@ -162,12 +162,6 @@ class EpollPoller final : public Poller {
 #endif
     const auto rounded = ceil<milliseconds>(left).count();
     return wait_ms(static_cast<int>(std::min<long long>(rounded, INT_MAX)));
-  }
-
-  void swallow_wake() noexcept {
-    std::uint64_t count;
-    [[maybe_unused]] auto result = ::read(wake_.get(), &count, sizeof count);
-    woken_ = true;
   }
 
   Fd epoll_;

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "remote.hpp"
 
+#include <thread>
+
 namespace violet {
 
 namespace {
@@ -16,14 +18,24 @@ Mailbox::~Mailbox() {
   destroy_all(first_);
 }
 
+/// Wakes the loop after the mutex is free again: a loop on the same processor
+/// runs at once, and would have to wait for it.
+void Mailbox::wake_loop(std::unique_lock<std::mutex>& lock) noexcept {
+  Poller& poller = *poller_;
+  wakers_.fetch_add(1, std::memory_order_relaxed);
+  lock.unlock();
+  poller.wake();
+  wakers_.fetch_sub(1, std::memory_order_release);
+}
+
 bool Mailbox::put(Post& post) noexcept {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (poller_ == nullptr) return false;
   post.next = nullptr;
   users_.fetch_add(1);
   if (last_ == nullptr) {
     first_ = last_ = &post;
-    poller_->wake();  // the first post since the loop looked
+    wake_loop(lock);
   } else {
     last_ = last_->next = &post;
   }
@@ -43,12 +55,13 @@ Post* Mailbox::take_all() noexcept {
 // Who waits for it does not go on before the mutex is free again: it is woken
 // under the mutex, or takes it. So nothing here is touched after that.
 bool Mailbox::bring_back(Return& done) noexcept {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (done.left_) return false;
-  if (returns_.empty()) poller_->wake();
+  const bool first = returns_.empty();
   returns_.push_back(done);
   done.back_.store(true, std::memory_order_release);
   if (blocked_) came_back_.notify_all();
+  if (first) wake_loop(lock);
   return true;
 }
 
@@ -72,6 +85,9 @@ void Mailbox::close() noexcept {
   {
     const std::lock_guard lock(mutex_);
     poller_ = nullptr;
+  }
+  while (wakers_.load(std::memory_order_acquire) != 0) {
+    std::this_thread::yield();
   }
   destroy_all(take_all());
 }

@@ -103,10 +103,12 @@ class Mailbox {
   }
 
  private:
-  // Guards what follows up to the blank line. The poller is null once the loop
-  // is gone, and is woken under the lock, so it cannot go away meanwhile: it
-  // is woken for the first post, and for the first return, since the loop
-  // looked.
+  void wake_loop(std::unique_lock<std::mutex>& lock) noexcept;
+
+  // The mutex guards what stands up to the blank line. The poller is null once
+  // the loop is gone; it is woken for the first post, and for the first
+  // return, since the loop looked. Whoever does that counts as a waker, and
+  // close() waits for these.
   Poller* poller_;
   WaitQueue returns_;  // that are back, and whose jobs are not woken yet
   mutable std::mutex mutex_;
@@ -116,6 +118,7 @@ class Mailbox {
   std::condition_variable came_back_;
 
   std::atomic<int> users_ = 0;
+  std::atomic<int> wakers_ = 0;
 };
 
 /// A loop as other threads may hold it. Copyable; any thread may use it and
