@@ -386,9 +386,9 @@ int Calls::start_thread(void* (*body)(void*) noexcept,
   // A thread begins with the mask of the one that makes it.
   sigset_t blocked;
   sigset_t before;
-  ::sigfillset(&blocked);
+  sigfillset(&blocked);  // on macOS these are macros
   for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
-    ::sigdelset(&blocked, fault);
+    sigdelset(&blocked, fault);
   }
   ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
   pthread_t thread;

@@ -158,11 +158,30 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.names() == nullptr);
   const auto ends_at_once = [](void*) noexcept -> void* { return nullptr; };
   CHECK(calls.start_thread(ends_at_once, nullptr) == 0);
-  sys::FileNumber file;
+  sys::FileNumber which;
   CHECK(calls.chmod("/nonexistent/violet", 0600) == -ENOENT);
-  CHECK(calls.file_at("/nonexistent/violet", file) == -ENOENT);
+  CHECK(calls.file_at("/nonexistent/violet", which) == -ENOENT);
   CHECK(calls.lock_folder("/nonexistent/violet") == -ENOENT);
   CHECK(calls.backlog(listener.get()) == 0);
+  CHECK(calls.rename("/nonexistent/violet", "/nonexistent/other") == -ENOENT);
+  CHECK(calls.open("/nonexistent/violet", O_RDONLY, 0) == -ENOENT);
+  char path[] = "/tmp/violet_faults_test_XXXXXX";
+  const Fd file(::mkostemp(path, O_CLOEXEC));
+  ::unlink(path);
+  CHECK(calls.pwrite(file.get(), "0123", 4, 0) == 4);
+  CHECK(calls.pread(file.get(), &byte, 1, 2) == 1);
+  CHECK(byte == '2');
+  CHECK(calls.seek(file.get(), 3, SEEK_SET) == 3);
+  CHECK(calls.file_size(file.get()) == 4);
+  CHECK(calls.truncate(file.get(), 2) == 0);
+  CHECK(calls.sync(file.get(), false) == 0);
+  const ssize_t sent = calls.sendfile(fds[0], file.get(), 0, 1);
+  CHECK((sent == 1 || sent == -EINVAL || sent == -ENOSYS ||
+         sent == -EOPNOTSUPP || sent == -ENOTSOCK));
+  {
+    const Fd twin(calls.duplicate(file.get()));
+    CHECK(twin);
+  }
   std::free(calls.allocate(16));
   for (const int fd : fds) CHECK(calls.close(fd) == 0);
 
@@ -198,9 +217,19 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.file_type(-1) == -EIO);
   CHECK(calls.unlink("/nonexistent/violet") == -EIO);
   CHECK(calls.chmod("/nonexistent/violet", 0600) == -EIO);
-  CHECK(calls.file_at("/nonexistent/violet", file) == -EIO);
+  CHECK(calls.file_at("/nonexistent/violet", which) == -EIO);
   CHECK(calls.lock_folder("/nonexistent/violet") == -EIO);
   CHECK(calls.backlog(-1) == -EIO);
+  CHECK(calls.rename("/", "/") == -EIO);
+  CHECK(calls.open("/", O_RDONLY, 0) == -EIO);
+  CHECK(calls.pwrite(-1, "0123", 4, 0) == -EIO);
+  CHECK(calls.pread(-1, &byte, 1, 0) == -EIO);
+  CHECK(calls.seek(-1, 0, SEEK_SET) == -EIO);
+  CHECK(calls.file_size(-1) == -EIO);
+  CHECK(calls.truncate(-1, 0) == -EIO);
+  CHECK(calls.sync(-1, false) == -EIO);
+  CHECK(calls.sendfile(-1, -1, 0, 1) == -EIO);
+  CHECK(calls.duplicate(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
   std::vector<sockaddr_storage> found;
   const auto names = calls.names();
