@@ -194,8 +194,8 @@ $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 
 # What runs at most once for each client is compiled for size, and so is what
 # only passes system calls on.
-SELDOM = $(foreach o,sys dump error signals signal_events loops program \
-         process,runtime/$o.o) \
+SELDOM = $(foreach o,sys sys_files dump error signals signal_events loops \
+         program process,runtime/$o.o) \
          $(foreach o,address socket_path socket listener server admission \
          run_server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))

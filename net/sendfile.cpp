@@ -22,8 +22,8 @@ bool lies_in_memory(int file, std::uint64_t offset, std::size_t size) noexcept {
   const auto is_there = [file](std::uint64_t place) {
     char byte;
     return sys::uninterrupted([&] {
-             return sys::calls->read_cached(file, &byte, 1,
-                                            static_cast<std::int64_t>(place));
+             return sys::file_calls->read_cached(
+                 file, &byte, 1, static_cast<std::int64_t>(place));
            }) >= 0;
   };
   return is_there(offset) && is_there(offset + size - 1);
@@ -36,8 +36,8 @@ void fetch(int file, std::uint64_t offset, std::size_t size) noexcept {
   std::size_t got = 0;
   while (got < size) {
     const ssize_t count = sys::uninterrupted([&] {
-      return sys::calls->pread(file, scratch.get(), size - got,
-                               static_cast<std::int64_t>(offset + got));
+      return sys::file_calls->pread(file, scratch.get(), size - got,
+                                    static_cast<std::int64_t>(offset + got));
     });
     if (count <= 0) return;
     got += static_cast<std::size_t>(count);
@@ -75,9 +75,9 @@ bool SendFileEvent::attempt() noexcept {
 ssize_t SendFileEvent::send_on(int fd) noexcept {
   for (;;) {
     const ssize_t count = sys::uninterrupted([&] {
-      return sys::calls->sendfile(fd, file_,
-                                  static_cast<std::int64_t>(offset_ + sent_),
-                                  count_ - sent_);
+      return sys::file_calls->sendfile(
+          fd, file_, static_cast<std::int64_t>(offset_ + sent_),
+          count_ - sent_);
     });
     if (count <= 0) return count;  // 0: the file has ended
     sent_ += static_cast<std::size_t>(count);

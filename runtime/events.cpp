@@ -158,19 +158,20 @@ internal::ReadAhead::~ReadAhead() {
 
 void internal::ReadAhead::work() noexcept {
   result = sys::uninterrupted(
-      [this] { return sys::calls->pread(fd_, data, most_, offset); });
+      [this] { return sys::file_calls->pread(fd_, data, most_, offset); });
 }
 
 ssize_t ReadEvent::read_file(int fd) noexcept {
   if (ahead_ != nullptr) return read_ahead(fd);
   const std::size_t most = std::min(buffer_.size(), kFilePieceBytes);
   if (may_lie_in_memory(*slot_)) {
-    const ssize_t count = sys::uninterrupted(
-        [&] { return sys::calls->read_cached(fd, buffer_.data(), most, -1); });
+    const ssize_t count = sys::uninterrupted([&] {
+      return sys::file_calls->read_cached(fd, buffer_.data(), most, -1);
+    });
     if (count >= 0) got_ = static_cast<std::size_t>(count);
     if (count >= 0 || !asks_disk(*slot_, count)) return count;
   }
-  const std::int64_t offset = sys::calls->seek(fd, 0, SEEK_CUR);
+  const std::int64_t offset = sys::file_calls->seek(fd, 0, SEEK_CUR);
   if (offset < 0) return static_cast<ssize_t>(offset);
   ahead_.reset(new (std::nothrow) internal::ReadAhead(fd, offset, most));
   if (ahead_ == nullptr || ahead_->data == nullptr) return -ENOMEM;
@@ -184,8 +185,8 @@ ssize_t ReadEvent::read_ahead(int fd) noexcept {
   if (error_ != 0) return no_thread(error_);
   const HeldCall<internal::ReadAhead> back = std::move(ahead_);
   if (back->result < 0) return back->result;
-  if (sys::calls->seek(fd, 0, SEEK_CUR) != back->offset) return kGoBehind;
-  sys::calls->seek(fd, back->result, SEEK_CUR);
+  if (sys::file_calls->seek(fd, 0, SEEK_CUR) != back->offset) return kGoBehind;
+  sys::file_calls->seek(fd, back->result, SEEK_CUR);
   got_ = static_cast<std::size_t>(back->result);
   std::memcpy(buffer_.data(), back->data, got_);
   return back->result;
@@ -242,7 +243,7 @@ ssize_t WriteEvent::write_file(int fd) noexcept {
   }
   if (piece_ == nullptr) {
     // A number that is ours may be closed, and used again, by another job.
-    const int own = slot_->borrowed() ? -1 : sys::calls->duplicate(fd);
+    const int own = slot_->borrowed() ? -1 : sys::file_calls->duplicate(fd);
     if (own < 0 && !slot_->borrowed()) return own;
     piece_.reset(new (std::nothrow) internal::WritePiece(Fd(own)));
     if (piece_ == nullptr) return -ENOMEM;
@@ -255,8 +256,9 @@ ssize_t WriteEvent::write_file(int fd) noexcept {
 ssize_t WriteEvent::write_cached(int fd) noexcept {
   for (;;) {
     const std::string_view rest = data_.substr(written_, kFilePieceBytes);
-    const ssize_t count = sys::uninterrupted(
-        [&] { return sys::calls->write_cached(fd, rest.data(), rest.size()); });
+    const ssize_t count = sys::uninterrupted([&] {
+      return sys::file_calls->write_cached(fd, rest.data(), rest.size());
+    });
     if (count <= 0) return count == 0 ? -EAGAIN : count;
     written_ += static_cast<std::size_t>(count);
     slot_->sent(static_cast<std::size_t>(count));

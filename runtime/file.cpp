@@ -61,7 +61,7 @@ int internal::FileState::open(const FileOptions& options) noexcept {
   if (options.truncate) flags |= O_TRUNC;
   if (options.append) flags |= O_APPEND;
   const int number = sys::uninterrupted([&] {
-    return sys::calls->open(path.c_str(), flags, options.permissions);
+    return sys::file_calls->open(path.c_str(), flags, options.permissions);
   });
   if (number < 0) return -number;
   fd.reset(number);
@@ -143,9 +143,9 @@ bool FileEvent::go_on() noexcept {
 /// Returns: false if the disk has to be asked.
 bool FileEvent::read_cached() noexcept {
   const ssize_t count = sys::uninterrupted([this] {
-    return sys::calls->read_cached(state_->fd.get(), data_ + done_,
-                                   std::min(size_ - done_, kCachedBytes),
-                                   offset_ + static_cast<std::int64_t>(done_));
+    return sys::file_calls->read_cached(
+        state_->fd.get(), data_ + done_, std::min(size_ - done_, kCachedBytes),
+        offset_ + static_cast<std::int64_t>(done_));
   });
   if (count >= 0) {
     ended_ = count == 0;
@@ -169,8 +169,9 @@ void FileEvent::work() noexcept {
     const ssize_t count = sys::uninterrupted([&] {
       const std::int64_t there = offset + static_cast<std::int64_t>(came_);
       return does_ == Does::kRead
-                 ? sys::calls->pread(fd, data + came_, most - came_, there)
-                 : sys::calls->pwrite(fd, data + came_, most - came_, there);
+                 ? sys::file_calls->pread(fd, data + came_, most - came_, there)
+                 : sys::file_calls->pwrite(fd, data + came_, most - came_,
+                                           there);
     });
     if (count < 0) failed_ = static_cast<int>(-count);
     ended_ = count == 0;
@@ -241,7 +242,7 @@ Task<std::uint64_t> File::size() const {
   const auto held = state_;
   const int fd = state("size").fd.get();
   const std::int64_t size =
-      co_await offload([&] { return sys::calls->file_size(fd); });
+      co_await offload([&] { return sys::file_calls->file_size(fd); });
   check(size, "size", held->path);
   co_return static_cast<std::uint64_t>(size);
 }
@@ -251,7 +252,7 @@ namespace {
 Task<> sync_file(std::shared_ptr<internal::FileState> state, bool data_only) {
   const int result = co_await offload([&] {
     return sys::uninterrupted(
-        [&] { return sys::calls->sync(state->fd.get(), data_only); });
+        [&] { return sys::file_calls->sync(state->fd.get(), data_only); });
   });
   check(result, "sync", state->path);
 }
@@ -273,7 +274,7 @@ Task<> File::truncate(std::uint64_t size) const {
   const int fd = state("truncate").fd.get();
   const int result = co_await offload([&] {
     return sys::uninterrupted([&] {
-      return sys::calls->truncate(fd, static_cast<std::int64_t>(size));
+      return sys::file_calls->truncate(fd, static_cast<std::int64_t>(size));
     });
   });
   check(result, "truncate", held->path);
@@ -310,7 +311,7 @@ Task<File> open_file(std::string path, FileOptions options) {
 
 Task<> rename_file(std::string from, std::string to) {
   const int result = co_await offload(
-      [&] { return sys::calls->rename(from.c_str(), to.c_str()); });
+      [&] { return sys::file_calls->rename(from.c_str(), to.c_str()); });
   check(result, "rename", concat({from, " to ", to}));
 }
 
@@ -404,11 +405,12 @@ std::string folder_of(const std::string& path) {
 /// Blocks. Some file systems cannot sync a folder, and say so: then there is
 /// nothing to be done.
 int sync_folder(const char* folder) noexcept {
-  const Fd fd(sys::uninterrupted(
-      [&] { return sys::calls->open(folder, O_RDONLY | O_DIRECTORY, 0); }));
+  const Fd fd(sys::uninterrupted([&] {
+    return sys::file_calls->open(folder, O_RDONLY | O_DIRECTORY, 0);
+  }));
   if (!fd) return -EACCES;
-  const int result =
-      sys::uninterrupted([&] { return sys::calls->sync(fd.get(), false); });
+  const int result = sys::uninterrupted(
+      [&] { return sys::file_calls->sync(fd.get(), false); });
   return result == -EINVAL || result == -ENOTSUP ? 0 : result;
 }
 
@@ -441,7 +443,7 @@ Task<> replace_file(std::string path, std::string data, unsigned permissions) {
   int synced = 0;
   const int renamed = co_await offload([&] {
     const int result =
-        sys::calls->rename(temporary.path().c_str(), path.c_str());
+        sys::file_calls->rename(temporary.path().c_str(), path.c_str());
     if (result < 0) return result;
     temporary.kept();
     synced = sync_folder(folder.c_str());

@@ -8,7 +8,9 @@
 
 namespace violet::sys {
 
-Layer::Layer() noexcept : below_(*std::exchange(calls, this)) {}
+Layer::Layer() noexcept
+    : below_(*std::exchange(calls, this)),
+      files_below_(*std::exchange(file_calls, this)) {}
 
 Layer::~Layer() {
   if (calls != this) {
@@ -17,6 +19,7 @@ Layer::~Layer() {
         "and before whoever came earlier: see sys::Layer");
   }
   calls = &below_;
+  file_calls = &files_below_;
 }
 
 int Layer::socket(int domain, int type, int protocol) noexcept {
@@ -96,7 +99,7 @@ int Layer::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
 }
 
 int Layer::duplicate(int fd) noexcept {
-  return below_.duplicate(fd);
+  return files_below_.duplicate(fd);
 }
 
 std::shared_ptr<Names> Layer::names() noexcept {
@@ -120,52 +123,52 @@ int Layer::unlink(const char* path) noexcept {
 }
 
 int Layer::open(const char* path, int flags, unsigned mode) noexcept {
-  return below_.open(path, flags, mode);
+  return files_below_.open(path, flags, mode);
 }
 
 ssize_t Layer::pread(int fd, void* data, std::size_t size,
                      std::int64_t offset) noexcept {
-  return below_.pread(fd, data, size, offset);
+  return files_below_.pread(fd, data, size, offset);
 }
 
 ssize_t Layer::pwrite(int fd, const void* data, std::size_t size,
                       std::int64_t offset) noexcept {
-  return below_.pwrite(fd, data, size, offset);
+  return files_below_.pwrite(fd, data, size, offset);
 }
 
 ssize_t Layer::read_cached(int fd, void* data, std::size_t size,
                            std::int64_t offset) noexcept {
-  return below_.read_cached(fd, data, size, offset);
+  return files_below_.read_cached(fd, data, size, offset);
 }
 
 ssize_t Layer::write_cached(int fd, const void* data,
                             std::size_t size) noexcept {
-  return below_.write_cached(fd, data, size);
+  return files_below_.write_cached(fd, data, size);
 }
 
 ssize_t Layer::sendfile(int socket, int file, std::int64_t offset,
                         std::size_t size) noexcept {
-  return below_.sendfile(socket, file, offset, size);
+  return files_below_.sendfile(socket, file, offset, size);
 }
 
 std::int64_t Layer::seek(int fd, std::int64_t offset, int whence) noexcept {
-  return below_.seek(fd, offset, whence);
+  return files_below_.seek(fd, offset, whence);
 }
 
 std::int64_t Layer::file_size(int fd) noexcept {
-  return below_.file_size(fd);
+  return files_below_.file_size(fd);
 }
 
 int Layer::sync(int fd, bool data_only) noexcept {
-  return below_.sync(fd, data_only);
+  return files_below_.sync(fd, data_only);
 }
 
 int Layer::truncate(int fd, std::int64_t size) noexcept {
-  return below_.truncate(fd, size);
+  return files_below_.truncate(fd, size);
 }
 
 int Layer::rename(const char* from, const char* to) noexcept {
-  return below_.rename(from, to);
+  return files_below_.rename(from, to);
 }
 
 int Layer::chmod(const char* path, unsigned mode) noexcept {
@@ -191,7 +194,7 @@ int Layer::poll(pollfd* descriptors, unsigned long count,
 
 int Layer::start_thread(void* (*body)(void*) noexcept,
                         void* argument) noexcept {
-  return below_.start_thread(body, argument);
+  return files_below_.start_thread(body, argument);
 }
 
 int Layer::pipe(int (&fds)[2]) noexcept {

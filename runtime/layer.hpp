@@ -16,7 +16,7 @@ namespace violet::sys {
 /// on to whoever answered before. A test derives from it and overrides the
 /// calls that it wants to answer.
 /// Lifetime: layers of one thread die in the reverse order of their making.
-class Layer : public Calls {
+class Layer : public Calls, public FileCalls {
  public:
   Layer() noexcept;
   Layer(const Layer&) = delete;
@@ -87,6 +87,7 @@ class Layer : public Calls {
 
  private:
   Calls& below_;
+  FileCalls& files_below_;
 };
 
 }  // namespace violet::sys

@@ -116,7 +116,7 @@ int OffloadPool::Line::add(PoolCall& call) noexcept {
   {
     const std::lock_guard lock(mutex_);
     if (idle_ <= queued_ && threads_ < most_threads) {
-      const int error = -sys::calls->start_thread(serve, this);
+      const int error = -sys::file_calls->start_thread(serve, this);
       if (error == 0) {
         ++threads_;
         ++idle_;
@@ -165,8 +165,10 @@ void OffloadPool::Line::serve() noexcept {
 
 void OffloadPool::Line::make(PoolCall& call) noexcept {
   sys::calls = call.calls_;
+  sys::file_calls = call.file_calls_;
   call.work();
   sys::calls = &sys::kernel;
+  sys::file_calls = &sys::file_kernel;
   ++idle_;
   if (!call.mailbox_->bring_back(call)) call.left();
 }
@@ -232,10 +234,12 @@ std::size_t OffloadPool::queued() const noexcept {
 
 // -------------------------------------------------------------------- a call
 
-int PoolCall::send(JobBlock& waiting, sys::Calls& calls) noexcept {
+int PoolCall::send(JobBlock& waiting, sys::Calls& calls,
+                   sys::FileCalls& file_calls) noexcept {
   expect_for(waiting);
   mailbox_ = loop_of(waiting).mailbox().get();
   calls_ = &calls;
+  file_calls_ = &file_calls;
   forks_ = OffloadPool::Line::forks.load(std::memory_order_relaxed);
   return line_->add(*this);
 }
@@ -264,7 +268,7 @@ const char* PoolCall::text_of_state() const noexcept {
 bool OffloadWait::attempt() noexcept {
   if (!waits_) {
     auto& waiting = static_cast<JobBlock&>(*job());
-    error_ = send(waiting, *sys::calls);
+    error_ = send(waiting, *sys::calls, *sys::file_calls);
     if (error_ != 0) return true;
     waits_ = true;
     begin(waiting);
@@ -292,7 +296,8 @@ void OffloadWait::describe(Description& out) const {
 // gone before it ends.
 bool HeapCall::attempt(Stack& waiting, int& error) noexcept {
   if (!away_) {
-    error = send(static_cast<JobBlock&>(waiting), sys::kernel);
+    error =
+        send(static_cast<JobBlock&>(waiting), sys::kernel, sys::file_kernel);
     if (error != 0) return true;
     mailbox_->add_remote();
     away_ = true;

@@ -81,8 +81,9 @@ class PoolCall : public Link<PoolCall>, public Return {
   ~PoolCall() = default;
 
   /// Puts it in line for a job; system calls that pass the seam (sys.hpp) are
-  /// answered by `calls`. Returns: 0 or an error number.
-  int send(JobBlock& waiting, sys::Calls& calls) noexcept;
+  /// answered by these. Returns: 0 or an error number.
+  int send(JobBlock& waiting, sys::Calls& calls,
+           sys::FileCalls& file_calls) noexcept;
 
   /// As Errand.
   bool take_back() noexcept;
@@ -118,7 +119,8 @@ class PoolCall : public Link<PoolCall>, public Return {
   OffloadPool::Line* line_;      // lives while this is in it
   Mailbox* mailbox_ = nullptr;   // lives until this is back, or is left
   sys::Calls* calls_ = nullptr;  // the same
-  unsigned forks_ = 0;           // see of_this_process()
+  sys::FileCalls* file_calls_ = nullptr;
+  unsigned forks_ = 0;                       // see of_this_process()
   std::atomic<State> state_ = State::kIdle;  // changes under the line's mutex
 };
 

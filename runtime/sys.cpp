@@ -6,25 +6,20 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#if defined(__linux__)
-#include <sys/sendfile.h>
+#ifdef __linux__
 #include <sys/syscall.h>
 #else
 #include <sys/event.h>
 #endif
 
-#include <cstdio>
 #include <cstdlib>
-#include <initializer_list>
 
 namespace violet::sys {
 
@@ -151,10 +146,6 @@ int Calls::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
   return checked(::getpeername(fd, name, size));
 }
 
-int Calls::duplicate(int fd) noexcept {
-  return checked(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-}
-
 int Calls::get_flags(int fd) noexcept {
   return checked(::fcntl(fd, F_GETFL));
 }
@@ -171,102 +162,6 @@ int Calls::file_type(int fd) noexcept {
 
 int Calls::unlink(const char* path) noexcept {
   return checked(::unlink(path));
-}
-
-int Calls::open(const char* path, int flags, unsigned mode) noexcept {
-  return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
-}
-
-ssize_t Calls::pread(int fd, void* data, std::size_t size,
-                     std::int64_t offset) noexcept {
-  return checked(::pread(fd, data, size, static_cast<off_t>(offset)));
-}
-
-ssize_t Calls::pwrite(int fd, const void* data, std::size_t size,
-                      std::int64_t offset) noexcept {
-  return checked(::pwrite(fd, data, size, static_cast<off_t>(offset)));
-}
-
-#if defined(__linux__) && defined(RWF_NOWAIT)
-
-ssize_t Calls::read_cached(int fd, void* data, std::size_t size,
-                           std::int64_t offset) noexcept {
-  const iovec piece{data, size};
-  return checked(
-      ::preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
-}
-
-ssize_t Calls::write_cached(int fd, const void* data,
-                            std::size_t size) noexcept {
-  const iovec piece{const_cast<void*>(data), size};
-  return checked(::pwritev2(fd, &piece, 1, -1, RWF_NOWAIT));
-}
-
-#else
-
-ssize_t Calls::read_cached(int, void*, std::size_t, std::int64_t) noexcept {
-  return -EOPNOTSUPP;
-}
-
-ssize_t Calls::write_cached(int, const void*, std::size_t) noexcept {
-  return -EOPNOTSUPP;
-}
-
-#endif
-
-ssize_t Calls::sendfile(int socket, int file, std::int64_t offset,
-                        std::size_t size) noexcept {
-#if defined(__linux__)
-  off_t from = static_cast<off_t>(offset);
-  return checked(::sendfile(socket, file, &from, size));
-#elif defined(__APPLE__)
-  off_t count = static_cast<off_t>(size);
-  const int result =
-      ::sendfile(file, socket, static_cast<off_t>(offset), &count, nullptr, 0);
-  // What went out before it would have blocked is told in `count`.
-  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
-#elif defined(__FreeBSD__) || defined(__DragonFly__)
-  off_t count = 0;
-  const int result = ::sendfile(file, socket, static_cast<off_t>(offset), size,
-                                nullptr, &count, 0);
-  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
-#else
-  static_cast<void>(socket), static_cast<void>(file);
-  static_cast<void>(offset), static_cast<void>(size);
-  return -ENOSYS;
-#endif
-}
-
-std::int64_t Calls::seek(int fd, std::int64_t offset, int whence) noexcept {
-  return checked(std::int64_t{::lseek(fd, static_cast<off_t>(offset), whence)});
-}
-
-std::int64_t Calls::file_size(int fd) noexcept {
-  struct stat status;
-  const int result = checked(::fstat(fd, &status));
-  return result < 0 ? result : std::int64_t{status.st_size};
-}
-
-// On macOS fsync(2) leaves it in the cache of the disk.
-int Calls::sync(int fd, bool data_only) noexcept {
-#if defined(__APPLE__)
-  static_cast<void>(data_only);
-  if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;
-  return checked(::fsync(fd));  // a file system that knows no such thing
-#elif defined(__linux__) || defined(__NetBSD__) || defined(__OpenBSD__)
-  return checked(data_only ? ::fdatasync(fd) : ::fsync(fd));
-#else
-  static_cast<void>(data_only);
-  return checked(::fsync(fd));
-#endif
-}
-
-int Calls::truncate(int fd, std::int64_t size) noexcept {
-  return checked(::ftruncate(fd, static_cast<off_t>(size)));
-}
-
-int Calls::rename(const char* from, const char* to) noexcept {
-  return checked(::rename(from, to));
 }
 
 int Calls::chmod(const char* path, unsigned mode) noexcept {
@@ -379,23 +274,6 @@ int poll_now(int fd, short events) noexcept {
   const int ready =
       uninterrupted([&] { return calls->poll(&descriptor, 1, 0); });
   return ready <= 0 ? ready : descriptor.revents;
-}
-
-int Calls::start_thread(void* (*body)(void*) noexcept,
-                        void* argument) noexcept {
-  // A thread begins with the mask of the one that makes it.
-  sigset_t blocked;
-  sigset_t before;
-  sigfillset(&blocked);  // on macOS these are macros
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
-    sigdelset(&blocked, fault);
-  }
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  pthread_t thread;
-  const int error = ::pthread_create(&thread, nullptr, body, argument);
-  if (error == 0) ::pthread_detach(thread);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return -error;
 }
 
 void* Calls::allocate(std::size_t size) noexcept {

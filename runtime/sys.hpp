@@ -85,7 +85,6 @@ class Calls {
                          unsigned size) noexcept;
   virtual int getsockname(int fd, sockaddr* name, unsigned* size) noexcept;
   virtual int getpeername(int fd, sockaddr* name, unsigned* size) noexcept;
-  virtual int duplicate(int fd) noexcept;  ///< close-on-exec
   /// Who looks up names for jobs of this thread; null: the system itself, which
   /// net/resolve.cpp asks, so that other programs need not have it in them.
   virtual std::shared_ptr<Names> names() noexcept { return nullptr; }
@@ -93,6 +92,42 @@ class Calls {
   virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
   virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)
   virtual int unlink(const char* path) noexcept;
+  virtual int chmod(const char* path, unsigned mode) noexcept;
+  /// lstat(2). Returns: st_mode & S_IFMT, and which file it is.
+  virtual int file_at(const char* path, FileNumber& which) noexcept;
+  /// Opens a folder and takes its flock(2), for as long as the descriptor is
+  /// open. Does not wait for it: -EWOULDBLOCK.
+  virtual int lock_folder(const char* path) noexcept;
+  /// How many connections wait to be accepted; -EOPNOTSUPP where the system
+  /// does not tell.
+  virtual int backlog(int fd) noexcept;
+  virtual int poll(pollfd* descriptors, unsigned long count,
+                   int timeout_ms) noexcept;
+  virtual int pipe(int (&fds)[2]) noexcept;  ///< [0] reads; close-on-exec
+  /// Starts a process, as `start(plan)` does. Returns: its number.
+  virtual int spawn(int (*start)(const void* plan) noexcept,
+                    const void* plan) noexcept;
+  /// waitid(2) for one child. Returns: 1 if it has ended, 0 if not.
+  virtual int wait_child(int pid, int options, ChildEnd& end) noexcept;
+  virtual int kill(int pid, int signal) noexcept;
+  /// A descriptor that is readable once the process has ended.
+  virtual int open_process(int pid) noexcept;
+  /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
+  /// back; null when there is none.
+  virtual void* allocate(std::size_t size) noexcept;
+
+  /// True if reads may be cut short by this object rather than by the
+  /// kernel: a short read then does not mean that the descriptor is drained.
+  virtual bool shortens() const noexcept { return false; }
+
+  virtual ~Calls() = default;
+};
+
+/// The same for calls on files, and for the threads that make them: programs
+/// that have neither do without all of it.
+class FileCalls {
+ public:
+  virtual int duplicate(int fd) noexcept;  ///< close-on-exec
   /// Always close-on-exec.
   virtual int open(const char* path, int flags, unsigned mode) noexcept;
   virtual ssize_t pread(int fd, void* data, std::size_t size,
@@ -116,40 +151,13 @@ class Calls {
   virtual int sync(int fd, bool data_only) noexcept;
   virtual int truncate(int fd, std::int64_t size) noexcept;
   virtual int rename(const char* from, const char* to) noexcept;
-  virtual int chmod(const char* path, unsigned mode) noexcept;
-  /// lstat(2). Returns: st_mode & S_IFMT, and which file it is.
-  virtual int file_at(const char* path, FileNumber& which) noexcept;
-  /// Opens a folder and takes its flock(2), for as long as the descriptor is
-  /// open. Does not wait for it: -EWOULDBLOCK.
-  virtual int lock_folder(const char* path) noexcept;
-  /// How many connections wait to be accepted; -EOPNOTSUPP where the system
-  /// does not tell.
-  virtual int backlog(int fd) noexcept;
-  virtual int poll(pollfd* descriptors, unsigned long count,
-                   int timeout_ms) noexcept;
   /// Starts a thread that runs by itself: detached, and with all signals
   /// blocked but those that tell of its own faults.
   /// Returns: 0 or a negated error number.
   virtual int start_thread(void* (*body)(void*) noexcept,
                            void* argument) noexcept;
-  virtual int pipe(int (&fds)[2]) noexcept;  ///< [0] reads; close-on-exec
-  /// Starts a process, as `start(plan)` does. Returns: its number.
-  virtual int spawn(int (*start)(const void* plan) noexcept,
-                    const void* plan) noexcept;
-  /// waitid(2) for one child. Returns: 1 if it has ended, 0 if not.
-  virtual int wait_child(int pid, int options, ChildEnd& end) noexcept;
-  virtual int kill(int pid, int signal) noexcept;
-  /// A descriptor that is readable once the process has ended.
-  virtual int open_process(int pid) noexcept;
-  /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
-  /// back; null when there is none.
-  virtual void* allocate(std::size_t size) noexcept;
 
-  /// True if reads may be cut short by this object rather than by the
-  /// kernel: a short read then does not mean that the descriptor is drained.
-  virtual bool shortens() const noexcept { return false; }
-
-  virtual ~Calls() = default;
+  virtual ~FileCalls() = default;
 };
 
 /// No SIGPIPE for this send. Where there is no such flag (macOS), each socket
@@ -160,12 +168,14 @@ inline constexpr int kNoSignal = MSG_NOSIGNAL;
 inline constexpr int kNoSignal = 0;
 #endif
 
-/// The kernel, as an object.
+/// The kernel, as an object, and as another.
 extern Calls kernel;
+extern FileCalls file_kernel;
 
 /// Who answers in this thread. Lifetime: whoever puts an object here takes
 /// it out again before the object dies.
 extern constinit thread_local Calls* calls;
+extern constinit thread_local FileCalls* file_calls;
 
 /// From the C library's convention (-1 and errno) to the kernel's own.
 template <class Result>

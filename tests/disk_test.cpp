@@ -45,7 +45,7 @@ Task<std::string> read_to_end(const D& from) {
 }
 
 /// Has nothing in memory, and takes its time to write.
-class Disk : public sys::Calls {
+class Disk : public sys::Calls, public sys::FileCalls {
  public:
   explicit Disk(int error = EAGAIN) noexcept : error_(error) {}
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {

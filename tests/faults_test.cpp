@@ -114,6 +114,7 @@ TEST_CASE("faults: a plan without rules changes nothing", "[faults]") {
 TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   FaultPlan plan;
   sys::Calls& calls = *sys::calls;
+  sys::FileCalls& files = *sys::file_calls;
   sockaddr_in name{};
   name.sin_family = AF_INET;
   name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -157,31 +158,31 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.unlink("/nonexistent/violet") == -ENOENT);
   CHECK(calls.names() == nullptr);
   const auto ends_at_once = [](void*) noexcept -> void* { return nullptr; };
-  CHECK(calls.start_thread(ends_at_once, nullptr) == 0);
   sys::FileNumber which;
   CHECK(calls.chmod("/nonexistent/violet", 0600) == -ENOENT);
   CHECK(calls.file_at("/nonexistent/violet", which) == -ENOENT);
   CHECK(calls.lock_folder("/nonexistent/violet") == -ENOENT);
   CHECK(calls.backlog(listener.get()) == 0);
-  CHECK(calls.rename("/nonexistent/violet", "/nonexistent/other") == -ENOENT);
-  CHECK(calls.open("/nonexistent/violet", O_RDONLY, 0) == -ENOENT);
+  CHECK(files.rename("/nonexistent/violet", "/nonexistent/other") == -ENOENT);
+  CHECK(files.open("/nonexistent/violet", O_RDONLY, 0) == -ENOENT);
   char path[] = "/tmp/violet_faults_test_XXXXXX";
   const Fd file(::mkostemp(path, O_CLOEXEC));
   ::unlink(path);
-  CHECK(calls.pwrite(file.get(), "0123", 4, 0) == 4);
-  CHECK(calls.pread(file.get(), &byte, 1, 2) == 1);
+  CHECK(files.pwrite(file.get(), "0123", 4, 0) == 4);
+  CHECK(files.pread(file.get(), &byte, 1, 2) == 1);
   CHECK(byte == '2');
-  CHECK(calls.seek(file.get(), 3, SEEK_SET) == 3);
-  CHECK(calls.file_size(file.get()) == 4);
-  CHECK(calls.truncate(file.get(), 2) == 0);
-  CHECK(calls.sync(file.get(), false) == 0);
-  const ssize_t sent = calls.sendfile(fds[0], file.get(), 0, 1);
+  CHECK(files.seek(file.get(), 3, SEEK_SET) == 3);
+  CHECK(files.file_size(file.get()) == 4);
+  CHECK(files.truncate(file.get(), 2) == 0);
+  CHECK(files.sync(file.get(), false) == 0);
+  const ssize_t sent = files.sendfile(fds[0], file.get(), 0, 1);
   CHECK((sent == 1 || sent == -EINVAL || sent == -ENOSYS ||
          sent == -EOPNOTSUPP || sent == -ENOTSOCK));
   {
-    const Fd twin(calls.duplicate(file.get()));
+    const Fd twin(files.duplicate(file.get()));
     CHECK(twin);
   }
+  CHECK(files.start_thread(ends_at_once, nullptr) == 0);
   std::free(calls.allocate(16));
   for (const int fd : fds) CHECK(calls.close(fd) == 0);
 
@@ -220,23 +221,23 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.file_at("/nonexistent/violet", which) == -EIO);
   CHECK(calls.lock_folder("/nonexistent/violet") == -EIO);
   CHECK(calls.backlog(-1) == -EIO);
-  CHECK(calls.rename("/", "/") == -EIO);
-  CHECK(calls.open("/", O_RDONLY, 0) == -EIO);
-  CHECK(calls.pwrite(-1, "0123", 4, 0) == -EIO);
-  CHECK(calls.pread(-1, &byte, 1, 0) == -EIO);
-  CHECK(calls.seek(-1, 0, SEEK_SET) == -EIO);
-  CHECK(calls.file_size(-1) == -EIO);
-  CHECK(calls.truncate(-1, 0) == -EIO);
-  CHECK(calls.sync(-1, false) == -EIO);
-  CHECK(calls.sendfile(-1, -1, 0, 1) == -EIO);
-  CHECK(calls.duplicate(-1) == -EIO);
+  CHECK(files.rename("/", "/") == -EIO);
+  CHECK(files.open("/", O_RDONLY, 0) == -EIO);
+  CHECK(files.pwrite(-1, "0123", 4, 0) == -EIO);
+  CHECK(files.pread(-1, &byte, 1, 0) == -EIO);
+  CHECK(files.seek(-1, 0, SEEK_SET) == -EIO);
+  CHECK(files.file_size(-1) == -EIO);
+  CHECK(files.truncate(-1, 0) == -EIO);
+  CHECK(files.sync(-1, false) == -EIO);
+  CHECK(files.sendfile(-1, -1, 0, 1) == -EIO);
+  CHECK(files.duplicate(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
   std::vector<sockaddr_storage> found;
   const auto names = calls.names();
   REQUIRE(names != nullptr);
   CHECK(names->look_up("localhost", 0, found) == EAI_SYSTEM);
   CHECK(errno == EIO);
-  CHECK(calls.start_thread(ends_at_once, nullptr) == -EIO);
+  CHECK(files.start_thread(ends_at_once, nullptr) == -EIO);
   CHECK(calls.allocate(16) == nullptr);
   for (std::size_t i = 0; i < kCallCount; ++i) {
     CAPTURE(i);

@@ -75,7 +75,7 @@ Task<std::string> error_of(Task<> task) {
 }
 
 /// Has no file in memory, as far as anybody can tell.
-class Uncached : public sys::Calls {
+class Uncached : public sys::Calls, public sys::FileCalls {
  public:
   explicit Uncached(int error) noexcept : error_(error) {}
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {
@@ -85,7 +85,7 @@ class Uncached : public sys::Calls {
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override {
     ++reads;
-    return Calls::pread(fd, data, size, offset);
+    return FileCalls::pread(fd, data, size, offset);
   }
   std::atomic<int> asked = 0;
   std::atomic<int> reads = 0;
@@ -95,17 +95,17 @@ class Uncached : public sys::Calls {
 };
 
 /// A disk that does not answer before it is let go.
-class Stuck : public sys::Calls {
+class Stuck : public sys::Calls, public sys::FileCalls {
  public:
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override {
     wait();
-    return Calls::pread(fd, data, size, offset);
+    return FileCalls::pread(fd, data, size, offset);
   }
   ssize_t pwrite(int fd, const void* data, std::size_t size,
                  std::int64_t offset) noexcept override {
     wait();
-    return Calls::pwrite(fd, data, size, offset);
+    return FileCalls::pwrite(fd, data, size, offset);
   }
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {
     return -EAGAIN;

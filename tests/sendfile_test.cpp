@@ -33,21 +33,22 @@ class Named {
 };
 
 /// Refuses, or has nothing in memory.
-class Special : public sys::Calls {
+class Special : public sys::Calls, public sys::FileCalls {
  public:
   ssize_t read_cached(int fd, void* data, std::size_t size,
                       std::int64_t offset) noexcept override {
-    return cold ? -EAGAIN : Calls::read_cached(fd, data, size, offset);
+    return cold ? -EAGAIN : FileCalls::read_cached(fd, data, size, offset);
   }
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override {
     ++preads;
-    return Calls::pread(fd, data, size, offset);
+    return FileCalls::pread(fd, data, size, offset);
   }
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override {
     ++sendfiles;
-    return refuse != 0 ? -refuse : Calls::sendfile(socket, file, offset, size);
+    return refuse != 0 ? -refuse
+                       : FileCalls::sendfile(socket, file, offset, size);
   }
   bool cold = false;
   int refuse = 0;

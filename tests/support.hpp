@@ -365,18 +365,27 @@ struct CountedLoop {
 class ScopedCalls {
  public:
   explicit ScopedCalls(violet::sys::Calls& calls) noexcept
-      : before_(std::exchange(violet::sys::calls, &calls)) {}
+      : before_(std::exchange(violet::sys::calls, &calls)),
+        files_before_(violet::sys::file_calls) {
+    if (auto* files = dynamic_cast<violet::sys::FileCalls*>(&calls)) {
+      violet::sys::file_calls = files;
+    }
+  }
   ScopedCalls(const ScopedCalls&) = delete;
   ScopedCalls& operator=(const ScopedCalls&) = delete;
-  ~ScopedCalls() { violet::sys::calls = before_; }
+  ~ScopedCalls() {
+    violet::sys::calls = before_;
+    violet::sys::file_calls = files_before_;
+  }
 
  private:
   violet::sys::Calls* before_;
+  violet::sys::FileCalls* files_before_;
 };
 
 /// A kernel at its worst that is still correct: every transfer on a byte
 /// stream is cut to one byte, and every second call is interrupted.
-class ShortCalls : public violet::sys::Calls {
+class ShortCalls : public violet::sys::Calls, public violet::sys::FileCalls {
  public:
   ssize_t recv(int fd, void* data, std::size_t size,
                int flags) noexcept override {
@@ -415,27 +424,27 @@ class ShortCalls : public violet::sys::Calls {
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override {
     if (interrupted()) return -EINTR;
-    return Calls::pread(fd, data, limited(fd, size), offset);
+    return FileCalls::pread(fd, data, limited(fd, size), offset);
   }
   ssize_t pwrite(int fd, const void* data, std::size_t size,
                  std::int64_t offset) noexcept override {
     if (interrupted()) return -EINTR;
-    return Calls::pwrite(fd, data, limited(fd, size), offset);
+    return FileCalls::pwrite(fd, data, limited(fd, size), offset);
   }
   ssize_t read_cached(int fd, void* data, std::size_t size,
                       std::int64_t offset) noexcept override {
     if (interrupted()) return -EINTR;
-    return Calls::read_cached(fd, data, limited(fd, size), offset);
+    return FileCalls::read_cached(fd, data, limited(fd, size), offset);
   }
   ssize_t write_cached(int fd, const void* data,
                        std::size_t size) noexcept override {
     if (interrupted()) return -EINTR;
-    return Calls::write_cached(fd, data, limited(fd, size));
+    return FileCalls::write_cached(fd, data, limited(fd, size));
   }
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override {
     if (interrupted()) return -EINTR;
-    return Calls::sendfile(socket, file, offset, limited(socket, size));
+    return FileCalls::sendfile(socket, file, offset, limited(socket, size));
   }
   bool shortens() const noexcept override { return true; }
 

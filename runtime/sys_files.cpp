@@ -1,0 +1,143 @@
+// sys_files.cpp - the kernel as the one who answers for files and threads.
+//
+// By itself, so that a program that has no files does not carry it.
+// SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/sendfile.h>
+#endif
+
+#include <cstdio>
+#include <initializer_list>
+
+#include "sys.hpp"
+
+namespace violet::sys {
+
+constinit FileCalls file_kernel;
+constinit thread_local FileCalls* file_calls = &file_kernel;
+
+int FileCalls::duplicate(int fd) noexcept {
+  return checked(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
+  return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
+}
+
+ssize_t FileCalls::pread(int fd, void* data, std::size_t size,
+                         std::int64_t offset) noexcept {
+  return checked(::pread(fd, data, size, static_cast<off_t>(offset)));
+}
+
+ssize_t FileCalls::pwrite(int fd, const void* data, std::size_t size,
+                          std::int64_t offset) noexcept {
+  return checked(::pwrite(fd, data, size, static_cast<off_t>(offset)));
+}
+
+#if defined(__linux__) && defined(RWF_NOWAIT)
+
+ssize_t FileCalls::read_cached(int fd, void* data, std::size_t size,
+                               std::int64_t offset) noexcept {
+  const iovec piece{data, size};
+  return checked(
+      ::preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT));
+}
+
+ssize_t FileCalls::write_cached(int fd, const void* data,
+                                std::size_t size) noexcept {
+  const iovec piece{const_cast<void*>(data), size};
+  return checked(::pwritev2(fd, &piece, 1, -1, RWF_NOWAIT));
+}
+
+#else
+
+ssize_t FileCalls::read_cached(int, void*, std::size_t, std::int64_t) noexcept {
+  return -EOPNOTSUPP;
+}
+
+ssize_t FileCalls::write_cached(int, const void*, std::size_t) noexcept {
+  return -EOPNOTSUPP;
+}
+
+#endif
+
+ssize_t FileCalls::sendfile(int socket, int file, std::int64_t offset,
+                            std::size_t size) noexcept {
+#if defined(__linux__)
+  off_t from = static_cast<off_t>(offset);
+  return checked(::sendfile(socket, file, &from, size));
+#elif defined(__APPLE__)
+  off_t count = static_cast<off_t>(size);
+  const int result =
+      ::sendfile(file, socket, static_cast<off_t>(offset), &count, nullptr, 0);
+  // What went out before it would have blocked is told in `count`.
+  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+  off_t count = 0;
+  const int result = ::sendfile(file, socket, static_cast<off_t>(offset), size,
+                                nullptr, &count, 0);
+  return result < 0 && count == 0 ? -errno : static_cast<ssize_t>(count);
+#else
+  static_cast<void>(socket), static_cast<void>(file);
+  static_cast<void>(offset), static_cast<void>(size);
+  return -ENOSYS;
+#endif
+}
+
+std::int64_t FileCalls::seek(int fd, std::int64_t offset, int whence) noexcept {
+  return checked(std::int64_t{::lseek(fd, static_cast<off_t>(offset), whence)});
+}
+
+std::int64_t FileCalls::file_size(int fd) noexcept {
+  struct stat status;
+  const int result = checked(::fstat(fd, &status));
+  return result < 0 ? result : std::int64_t{status.st_size};
+}
+
+// On macOS fsync(2) leaves it in the cache of the disk.
+int FileCalls::sync(int fd, bool data_only) noexcept {
+#if defined(__APPLE__)
+  static_cast<void>(data_only);
+  if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;
+  return checked(::fsync(fd));  // a file system that knows no such thing
+#elif defined(__linux__) || defined(__NetBSD__) || defined(__OpenBSD__)
+  return checked(data_only ? ::fdatasync(fd) : ::fsync(fd));
+#else
+  static_cast<void>(data_only);
+  return checked(::fsync(fd));
+#endif
+}
+
+int FileCalls::truncate(int fd, std::int64_t size) noexcept {
+  return checked(::ftruncate(fd, static_cast<off_t>(size)));
+}
+
+int FileCalls::rename(const char* from, const char* to) noexcept {
+  return checked(::rename(from, to));
+}
+
+int FileCalls::start_thread(void* (*body)(void*) noexcept,
+                            void* argument) noexcept {
+  // A thread begins with the mask of the one that makes it.
+  sigset_t blocked;
+  sigset_t before;
+  sigfillset(&blocked);  // on macOS these are macros
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+    sigdelset(&blocked, fault);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  pthread_t thread;
+  const int error = ::pthread_create(&thread, nullptr, body, argument);
+  if (error == 0) ::pthread_detach(thread);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return -error;
+}
+
+}  // namespace violet::sys
