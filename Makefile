@@ -19,6 +19,7 @@ CATCH  ?=                     # where a Catch2 lies, if not where it is searched
 TESTS  ?=                     # arguments to the tests, for example [threads]
 FILES  ?=                     # test files, if not all; with a BUILD of their own
 ARGS   ?=                     # arguments to `make run`
+FUZZ_SECONDS ?= 3600          # how long `make fuzz` takes, all targets together
 V      ?=                     # 1: show whole commands
 
 WARN  = -Wall
@@ -49,8 +50,8 @@ endif
 $(if $(filter clean,$(MAKECMDGOALS)),.NOTPARALLEL:)  # clean first, then all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test single bench tour format lint house install uninstall
-.PHONY: clean help FORCE
+.PHONY: all run demo test single bench fuzz tour format lint house install
+.PHONY: uninstall clean help FORCE
 
 B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
@@ -113,6 +114,7 @@ SINGLE:= $B/single/violet.hpp $B/single/violet/testing.hpp
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
          tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
+FUZZ  := $(patsubst tests/fuzz/%.cpp,$B/fuzz/%,$(wildcard tests/fuzz/*.cpp))
 
 # The way from a folder in the build directory back to the top.
 PARTS := $(filter-out .,$(subst /, ,$B))
@@ -133,6 +135,19 @@ test: $B/tests/all $(APPS) single  ## build and run the tests (TESTS='[threads]'
 bench: $(BENCH)  ## build and run the measurements in tests/bench
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
 
+# Each starts with the inputs in the source tree, and keeps what it finds in
+# the build directory, for the next time. An input that breaks a promise is
+# left in $B/fuzz; run the program with it to see it again.
+fuzz: $(FUZZ)  ## look for inputs that break a promise (FUZZ_SECONDS=60)
+	@for f in $(FUZZ); do name=$${f##*/}; mkdir -p $B/fuzz/found/$$name; \
+	  $$f -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ)))) -timeout=10 \
+	    -print_final_stats=1 -artifact_prefix=$B/fuzz/$$name- \
+	    $B/fuzz/found/$$name tests/fuzz/corpus/$$name > $$f.log 2>&1 || \
+	    { tail -n 50 $$f.log; exit 1; }; \
+	  sed -n "s|^stat::number_of_exec.* \([0-9]*\)$$|$$f: \1 inputs, no fault|p" \
+	    $$f.log; \
+	done
+
 single: $(SINGLE)  ## the library as one header to copy, and the test kit
 
 tour:  ## the files in reading order, with their sizes
@@ -143,7 +158,7 @@ tour:  ## the files in reading order, with their sizes
 	      $$d/$$name "$$purpose" ;; esac; done < $$d/ORDER; echo; done
 
 SOURCE = $(wildcard $(foreach d,runtime net net/http apps tests tests/regress \
-         tests/bench,$d/*.hpp $d/*.cpp))
+         tests/bench tests/fuzz,$d/*.hpp $d/*.cpp))
 format:  ## let clang-format lay out the sources
 	@tool=$$(command -v clang-format-19 || command -v clang-format) || \
 	  { echo "make format needs clang-format."; exit 1; }; \
@@ -165,7 +180,7 @@ clean:  ## remove the build directory
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
 	@echo "Settings: CXX OPT SAN WERROR BUILD POLLER CATCH TESTS FILES ARGS V"
-	@echo "(see Makefile); with POLLER=kqueue: KQUEUE_CFLAGS KQUEUE_LIBS"
+	@echo "FUZZ_SECONDS (see Makefile); with POLLER=kqueue: KQUEUE_CFLAGS KQUEUE_LIBS"
 	@echo "to install: PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR"
 
 # Objects depend on the flags they were made with: $B/flags is written anew
@@ -215,6 +230,23 @@ $(BENCH): $B/bench/%: $B/bench/obj/tests/bench/%.o $B/bench/libviolet.a
 $(APPS) $(BENCH):
 	$(NEWER)@echo "  link    $@"
 	$Q$(LINK) $^ $(BELOW) -o $@
+
+# The fuzzer is clang's, whatever the rest is compiled with. What it runs does
+# no input and output, so nothing else of the library is needed.
+CLANG  = $(or $(shell command -v clang++-19 || command -v clang++),$(error \
+         make fuzz needs clang and its libFuzzer))
+FUZZER = $(CLANG) -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined \
+         -fno-sanitize-recover=all $(WARN)
+FUZZED := $(patsubst %,$B/fuzz/obj/net/http/%.o,fault text target message \
+         parse body range)
+
+$B/fuzz/obj/%.o: %.cpp
+	@mkdir -p $(@D) && echo "  compile $< (to fuzz)"
+	$Q$(FUZZER) -MMD -MP -c $< -o $@
+
+$(FUZZ): $B/fuzz/%: $B/fuzz/obj/tests/fuzz/%.o $(FUZZED)
+	@echo "  link    $@"
+	$Q$(FUZZER) $^ -o $@
 
 # What users include, with -I build/include: `#include <violet.hpp>`, and in
 # their tests `#include <violet/testing.hpp>`.
@@ -404,6 +436,6 @@ $T/catch.cc: $B/flags
 	  "or say where it lies with make test CATCH=DIR; see $T/catch.log." >&3; \
 	exit 1
 
--include $(wildcard $(patsubst %,$B/%.d,tests/catch $(foreach o,obj bench/obj, \
-  $(addprefix $o/,$(basename $(filter %.cpp,$(LISTED)) $(wildcard apps/*.cpp \
-  tests/*.cpp tests/*/*.cpp))))))
+-include $(wildcard $(patsubst %,$B/%.d,tests/catch $(foreach o,obj bench/obj \
+  fuzz/obj,$(addprefix $o/,$(basename $(filter %.cpp,$(LISTED)) \
+  $(wildcard apps/*.cpp tests/*.cpp tests/*/*.cpp))))))
