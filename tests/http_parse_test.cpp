@@ -516,6 +516,10 @@ TEST_CASE("http parse: a line, a head and their fields have limits", "[http]") {
         "GET /" + std::string(26, 'a') + " 1.0 closes");
   CHECK(get("/" + std::string(27, 'a'), "") == "414 the target is too long");
   CHECK(get("/" + std::string(5000, 'a'), "") == "414 the target is too long");
+  // Refused as soon as no end of line can come in time: here, CR LF.
+  CHECK(request(std::string(41, 'A'), limits) == "more");
+  CHECK(request(std::string(42, 'A'), limits) ==
+        "501 the method is too long to be known");
   CHECK(request(std::string(43, 'A'), limits) ==
         "501 the method is too long to be known");
   CHECK(request(std::string(5000, 'A') + " / HTTP/1.0\r\n\r\n", limits) ==

@@ -51,7 +51,7 @@ std::string in_all_pieces(std::string_view text, Read read) {
     CHECK(cut == whole);
     return "differs where it is cut";
   }
-  for (const std::size_t size : {1, 2, 3, 7}) {
+  for (const std::size_t size : {1u, 2u, 3u, 7u}) {
     CAPTURE(text, size);
     CHECK(read(cut_each(text, size)) == whole);
   }

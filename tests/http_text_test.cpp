@@ -15,7 +15,7 @@ using namespace std::string_view_literals;
 
 namespace {
 
-Time at(int year, unsigned month, unsigned day, int seconds = 0) {
+Time at(int year, int month, int day, int seconds = 0) {
   return std::chrono::sys_days(std::chrono::year(year) / month / day) +
          std::chrono::seconds(seconds);
 }

@@ -159,7 +159,6 @@ void BodyDecoder::read_digit(char c) noexcept {
   const int digit = internal::hex_value(c);
   if (digit >= 0) {
     // Before it would be more than 64 bits, it is more than any body.
-    if (stage_ == Stage::kFirstDigit) left_ = 0;
     if (left_ > kMostBytes / 16) return fail(Fault::kLongBody);
     left_ = left_ * 16 + static_cast<std::uint64_t>(digit);
     stage_ = Stage::kDigits;

@@ -27,15 +27,15 @@ void join(Ranges& ranges, ByteRange range) noexcept {
   const auto meets = [&](const ByteRange& other) {
     return range.begin <= other.end && other.begin <= range.end;
   };
-  auto* const begin = ranges.list.data();
-  auto* end = begin + ranges.count;
-  auto* place = std::find_if(begin, end, meets);
-  // The union may meet others, also before that place: start over then.
-  for (auto* other = place; other != end;
-       other = std::find_if(begin, end, meets)) {
+  ByteRange* const begin = ranges.list.data();
+  ByteRange* end = begin + ranges.count;
+  ByteRange* const place = std::find_if(begin, end, meets);
+  // No two of the others meet, so those before the place stay apart from what
+  // grows there.
+  for (ByteRange* other = place; other != end;
+       other = std::find_if(place, end, meets)) {
     range = {std::min(range.begin, other->begin),
              std::max(range.end, other->end)};
-    place = std::min(place, other);
     end = std::move(other + 1, end, other);
   }
   std::move_backward(place, end, end + 1);

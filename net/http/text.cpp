@@ -152,10 +152,9 @@ void append_date(std::string& out, Time time) {
   const auto year_number = static_cast<unsigned>(static_cast<int>(date.year()));
 
   char text[] = "Sun, 06 Nov 1994 08:49:37 GMT";
-  std::copy_n(kDays[weekday(days).c_encoding()].data(), 3, text);
+  kDays[weekday(days).c_encoding()].copy(text, 3);
   put_two(text + 5, static_cast<unsigned>(date.day()));
-  std::copy_n(kMonths[static_cast<unsigned>(date.month()) - 1].data(), 3,
-              text + 8);
+  kMonths[static_cast<unsigned>(date.month()) - 1].copy(text + 8, 3);
   put_two(text + 12, year_number / 100);
   put_two(text + 14, year_number);
   put_two(text + 17, clock / 3600);
