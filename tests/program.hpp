@@ -479,7 +479,10 @@ struct Example {
 
   bool has(std::string_view part) const { return text.find(part) != text.npos; }
   bool is_program() const { return has("int main("); }
-  bool is_server() const { return has("run_program(server("); }
+  /// One that runs until somebody stops it.
+  bool is_server() const {
+    return has("run_program(") || has("run_server(");
+  }
 
   /// The same server at any free port.
   Example at_any_port() const {
@@ -491,9 +494,9 @@ struct Example {
   }
 };
 
-inline std::vector<Example> examples() {
+inline std::vector<Example> examples(const std::string& path = "README.md") {
   std::vector<Example> found;
-  std::istringstream readme(contents("README.md"));
+  std::istringstream readme(contents(path));
   bool inside = false;
   std::size_t number = 0;
   for (std::string line; std::getline(readme, line);) {

@@ -1,4 +1,4 @@
-// readme_test.cpp - what README.md shows compiles and runs as it is printed.
+// readme_test.cpp - what the READMEs show compiles and runs as it is printed.
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
@@ -44,10 +44,15 @@ TEST_CASE("readme: the first example is a short one near the top", "[readme]") {
 
 TEST_CASE("readme: every example compiles and does its work", "[readme]") {
   TemporaryFolder folder;
-  const std::vector<Example> all = examples();
+  std::vector<Example> all = examples();
+  for (const char* path : {"net/README.md", "runtime/README.md"}) {
+    const std::vector<Example> more = examples(path);
+    CHECK(!more.empty());
+    all.insert(all.end(), more.begin(), more.end());
+  }
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Example& example = all[i];
-    CAPTURE(example.first_line);
+    CAPTURE(example.text);
     const std::string name = "example" + std::to_string(i);
     const std::string path =
         built(folder, name, example.text, example.is_program());
