@@ -188,7 +188,7 @@ ssize_t BasicSendEvent<kAll>::send_on(int fd, ssize_t count) noexcept {
 }
 
 template <bool kAll>
-void BasicSendEvent<kAll>::describe(Description& out) const {
+[[gnu::cold]] void BasicSendEvent<kAll>::describe(Description& out) const {
   describe_as(kAll ? "sendall" : "send", out);
   out.text += concat({" ", sent_, "/", data_.size()});
 }

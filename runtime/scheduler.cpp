@@ -86,7 +86,7 @@ struct Loop::Turning : Entered {
   Loop& loop;
 };
 
-Loop::Loop(LoopOptions options)
+[[gnu::cold]] Loop::Loop(LoopOptions options)
     : budget_(options.budget),
       director_(options.director),
       own_poller_(options.poller == nullptr ? make_poller() : nullptr),
@@ -358,14 +358,14 @@ void Loop::refuse_nesting() {
 }
 
 /// Slots and much else belong to a thread.
-void Loop::refuse_strangers() const {
+[[gnu::cold]] void Loop::refuse_strangers() const {
   if (&slots_ == &Slots::here()) return;
   throw_error(
       Misuse("violet: a loop runs on the thread that made it; other threads "
              "reach it through loop.remote()"));
 }
 
-void Loop::run_to_end(JobBlock& root, std::string& killed) {
+[[gnu::cold]] void Loop::run_to_end(JobBlock& root, std::string& killed) {
   const Turning turning(*this);
   admit(root, own_, {});
   own_.root = &root;
@@ -672,8 +672,8 @@ void Loop::carry_out_held_kills(JobBlock* job) noexcept {
   }
 }
 
-void Loop::note_kill(JobBlock& job, std::string_view reason,
-                     std::source_location where) noexcept {
+[[gnu::cold]] void Loop::note_kill(JobBlock& job, std::string_view reason,
+                                   std::source_location where) noexcept {
   const JobBlock* killer = current_job();
   // Without memory for it: the kill matters more than its description.
   has_memory_for([&] {

@@ -54,7 +54,7 @@ Slots& Slots::here() {
   return slots_here != nullptr ? *slots_here : make_slots();
 }
 
-void Slots::add_chunk() {
+[[gnu::cold]] void Slots::add_chunk() {
   const auto base = static_cast<std::uint32_t>(chunks_.size() * kChunk);
   chunks_.push_back(std::make_unique<Slot[]>(kChunk));
   for (std::uint32_t i = kChunk; i > 0; --i) {
@@ -147,7 +147,7 @@ Slot* Slots::borrow(int fd) noexcept {
   return made;
 }
 
-void Slots::take_back(int fd) noexcept {
+[[gnu::cold]] void Slots::take_back(int fd) noexcept {
   const auto at =
       std::find_if(borrowed_.begin(), borrowed_.end(),
                    [fd](const Slot* slot) { return slot->fd == fd; });

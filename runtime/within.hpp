@@ -129,7 +129,7 @@ class Within final : public Event {
     return event_.decide(part);
   }
 
-  void describe(Description& out) const override {
+  [[gnu::cold]] void describe(Description& out) const override {
     event_.describe(out);
     out.text += limit_.text();
   }
