@@ -54,30 +54,6 @@ void ConnectionLimit::Member::give_back() noexcept {
 
 namespace {
 
-/// An IPv4 address counts as the same one mapped into IPv6 (RFC 4291,
-/// 2.5.5.2), as a listener for both sees it.
-using Host = std::array<unsigned char, 16>;
-
-struct HashOfHost {
-  std::size_t operator()(const Host& host) const noexcept {
-    return std::hash<std::string_view>()(std::string_view(
-        reinterpret_cast<const char*>(host.data()), host.size()));
-  }
-};
-
-Host host_of(const Address& peer) noexcept {
-  Host host{};
-  if (peer.family() == AF_INET6) {
-    const auto* name = reinterpret_cast<const sockaddr_in6*>(peer.get());
-    std::memcpy(host.data(), &name->sin6_addr, 16);
-  } else {
-    const auto* name = reinterpret_cast<const sockaddr_in*>(peer.get());
-    host[10] = host[11] = 0xff;
-    std::memcpy(host.data() + 12, &name->sin_addr, 4);
-  }
-  return host;
-}
-
 bool has_host(const Address& peer) noexcept {
   return peer.family() == AF_INET || peer.family() == AF_INET6;
 }
@@ -86,6 +62,23 @@ bool has_host(const Address& peer) noexcept {
 
 class PeerLimit::Counts {
  public:
+  /// An IPv4 address counts as the same one mapped into IPv6 (RFC 4291,
+  /// 2.5.5.2), as a listener for both sees it.
+  using Host = std::array<unsigned char, 16>;
+
+  static Host host_of(const Address& peer) noexcept {
+    Host host{};
+    if (peer.family() == AF_INET6) {
+      const auto* name = reinterpret_cast<const sockaddr_in6*>(peer.get());
+      std::memcpy(host.data(), &name->sin6_addr, 16);
+    } else {
+      const auto* name = reinterpret_cast<const sockaddr_in*>(peer.get());
+      host[10] = host[11] = 0xff;
+      std::memcpy(host.data() + 12, &name->sin_addr, 4);
+    }
+    return host;
+  }
+
   explicit Counts(std::size_t most) noexcept : most_(most) {}
 
   bool take(const Visitor& client, const Host& host) {
@@ -109,6 +102,13 @@ class PeerLimit::Counts {
   }
 
  private:
+  struct HashOfHost {
+    std::size_t operator()(const Host& host) const noexcept {
+      return std::hash<std::string_view>()(std::string_view(
+          reinterpret_cast<const char*>(host.data()), host.size()));
+    }
+  };
+
   const std::size_t most_;
   std::mutex mutex_;  // guards what follows; taken twice for a connection
 
@@ -126,7 +126,7 @@ PeerLimit::~PeerLimit() = default;
 bool PeerLimit::take(const Visitor& client, const Address& peer) noexcept {
   if (!has_host(peer)) return true;
   bool taken = false;
-  has_memory_for([&] { taken = counts_->take(client, host_of(peer)); });
+  has_memory_for([&] { taken = counts_->take(client, Counts::host_of(peer)); });
   return taken;
 }
 
