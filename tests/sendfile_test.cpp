@@ -190,8 +190,10 @@ TEST_CASE("sendfile: through a simulated network, with a kill at every wait",
       const File from = co_await open_file(file.path());
       sent = co_await violet::sendfile(to, from, 2, 6);
     };
-    spawn(send, std::move(near));
+    TaskGroup group;  // it writes to `sent`
+    group.spawn(send, std::move(near));
     got = co_await receive_all(far);
+    co_await group.join();
   };
   testing::Options options;
   options.network = true;
