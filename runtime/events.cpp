@@ -221,12 +221,21 @@ bool WriteEvent::attempt() noexcept {
 
 bool WriteEvent::receive_piece() noexcept {
   if (!attempt_part(*piece_)) return false;
-  away_ = false;
-  if (piece_->result > 0) {
-    written_ += static_cast<std::size_t>(piece_->result);
-    slot_->sent(static_cast<std::size_t>(piece_->result));
-  }
+  count_piece();
   return true;
+}
+
+/// What was under way is out then, and value() counts it.
+void WriteEvent::undo_piece() noexcept {
+  undo_part(*piece_);
+  if (away_) count_piece();
+}
+
+void WriteEvent::count_piece() noexcept {
+  away_ = false;
+  if (piece_->result <= 0) return;
+  written_ += static_cast<std::size_t>(piece_->result);
+  slot_->sent(static_cast<std::size_t>(piece_->result));
 }
 
 /// Returns: as write_on, or kAway.

@@ -335,7 +335,7 @@ class WriteEvent : public DescriptorEvent {
       : DescriptorEvent(owned), data_(data) {}
   bool attempt() noexcept override;
   void undo() noexcept override {
-    if (piece_ != nullptr) undo_part(*piece_);
+    if (piece_ != nullptr) undo_piece();
     undo_claim(Direction::kWrite);
   }
   void describe(Description& out) const override;
@@ -359,6 +359,8 @@ class WriteEvent : public DescriptorEvent {
   ssize_t write_file(int fd) noexcept;
   ssize_t write_cached(int fd) noexcept;
   bool receive_piece() noexcept;
+  void undo_piece() noexcept;
+  void count_piece() noexcept;
 
   std::string_view data_;  // the caller's, for the time of the wait
   std::size_t written_ = 0;

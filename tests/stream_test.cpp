@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../runtime/combine.hpp"
@@ -1107,6 +1108,46 @@ TEST_CASE("stream: a regular file is read to its end", "[stream]") {
       }
       CHECK(count == 3000);
     });
+  }
+}
+
+TEST_CASE("stream: what a slow disk has written is not written again",
+          "[stream][threads]") {
+  // The piece that a limit or a kill meets on its way is waited for.
+  class Disk final : public sys::Calls {
+   public:
+    ssize_t write_cached(int, const void*, std::size_t) noexcept override {
+      return -EAGAIN;
+    }
+    ssize_t write(int fd, const void* data,
+                  std::size_t size) noexcept override {
+      std::this_thread::sleep_for(20ms);
+      return Calls::write(fd, data, size);
+    }
+  };
+  Disk disk;
+  const support::ScopedCalls scope(disk);
+  for (const bool killed : {false, true}) {
+    char path[] = "/tmp/violet_test_XXXXXX";
+    const Fd file(::mkstemp(path));
+    ::unlink(path);
+    const auto body = [&]() -> Task<> {
+      const Stream out(adopt(Fd(::dup(file.get()))));
+      co_await out.write("once");
+      if (killed) {
+        const auto flushing = [&]() -> Task<> { co_await out.flush(); };
+        auto flusher = spawn(flushing);
+        co_await sleep(5ms);
+        co_await kill(flusher);
+      } else {
+        (void)co_await within(5ms, out.flush());
+      }
+      CHECK(out.sent_bytes() == 4);
+      co_await out.close();
+    };
+    run(body());
+    char text[10];
+    CHECK(::pread(file.get(), text, sizeof text, 0) == 4);
   }
 }
 
