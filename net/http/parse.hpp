@@ -62,7 +62,7 @@ class HeadParser {
   /// freed afterwards.
   /// Returns: how many bytes that is: all of them while the head goes on; none
   /// once it is done or has a fault.
-  /// Throws: std::bad_alloc.
+  /// Throws: std::bad_alloc; then next() or release() before anything else.
   /// Cost: memory is taken for the first head, and kept for the next ones.
   std::size_t feed(std::string_view bytes);
 
