@@ -455,6 +455,153 @@ TEST_CASE("http body: both readers agree about chunked bodies", "[http]") {
   CHECK(wrong > 5000);
 }
 
+// --------------------------------------------------------------- a connection
+
+namespace {
+
+/// Reads what comes over a connection as a server does: heads and bodies in
+/// turn, each piece in memory of its own size.
+class Conversation {
+ public:
+  void take(std::string_view bytes) {
+    while (!bytes.empty() && said_.find('!') == said_.npos) {
+      if (!body_) {
+        bytes.remove_prefix(parser_.feed(bytes));
+        if (parser_.fault() != Fault::kNone) return refuse(parser_.fault());
+        if (!parser_.done()) return;
+        said_.append(parser_.head().method).append(" ");
+        said_.append(parser_.head().target).append(" ");
+        body_.emplace(body_of(parser_.head()));
+      }
+      take_body(bytes);
+    }
+  }
+
+  const std::string& said() const { return said_; }
+  bool idle() const { return !body_ && parser_.idle(); }
+
+ private:
+  void take_body(std::string_view& bytes) {
+    for (;;) {
+      const std::string_view part = body_->next(bytes);
+      if (part.empty()) break;
+      said_ += part;
+    }
+    if (body_->fault() != Fault::kNone) return refuse(body_->fault());
+    if (!body_->done()) return;
+    // The head is still there while its body is read.
+    said_.append(" ").append(parser_.head().target).append("; ");
+    body_.reset();
+    parser_.next();
+  }
+
+  void refuse(Fault fault) { said_.append("!").append(text_of(fault)); }
+
+  RequestParser parser_;
+  std::optional<BodyDecoder> body_;
+  std::string said_;
+};
+
+std::string conversation(std::string_view text) {
+  return in_all_pieces(text, [](const PieceList& pieces) {
+    Conversation one;
+    for (const std::string_view piece : pieces) {
+      const auto copy = std::make_unique<char[]>(piece.size());
+      piece.copy(copy.get(), piece.size());
+      one.take({copy.get(), piece.size()});
+    }
+    return one.said() + (one.idle() ? "idle" : "busy");
+  });
+}
+
+}  // namespace
+
+TEST_CASE("http body: requests and bodies follow each other on a connection",
+          "[http]") {
+  const std::string host = " HTTP/1.1\r\nHost: a\r\n";
+  const std::string get = "GET /1" + host + "\r\n";
+  const std::string put =
+      "PUT /2" + host + "Content-Length: 5\r\n\r\nhello\r\n";
+  const std::string post = "POST /3" + host +
+                           "Transfer-Encoding: chunked\r\n\r\n"
+                           "5\r\nhello\r\n6;x\r\n world\r\n0\r\nA: b\r\n\r\n";
+  CHECK(
+      conversation(get + put + post + get) ==
+      "GET /1  /1; PUT /2 hello /2; POST /3 hello world /3; GET /1  /1; idle");
+  CHECK(conversation(put + "GET") == "PUT /2 hello /2; busy");
+  CHECK(conversation(get + post.substr(0, post.size() - 1)) ==
+        "GET /1  /1; POST /3 hello worldbusy");
+}
+
+TEST_CASE("http body: a request hidden in a body is never read as one",
+          "[http]") {
+  const std::string head = "POST / HTTP/1.1\r\nHost: a\r\n";
+  const std::string hidden = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
+  CHECK(conversation(head + "Content-Length: 34\r\n\r\n" + hidden)
+            .find("GET /evil HTTP/1.1") != std::string::npos);  // as payload
+  for (const char* const framing :
+       {"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        "Content-Length: 0\r\nContent-Length: 34\r\n\r\n",
+        "Transfer-Encoding: xchunked\r\n\r\n",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding:\vchunked\r\n\r\n0\r\n\r\n",
+        "X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "X: y\rContent-Length: 0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0;\n\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nxx0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\r\n"}) {
+    const std::string said = conversation(head + framing + hidden);
+    CAPTURE(framing, said);
+    CHECK(said.find('!') != std::string::npos);
+    CHECK(said.find("/evil") == std::string::npos);
+  }
+}
+
+TEST_CASE("http body: a client reads what answers its requests in turn",
+          "[http]") {
+  // To GET, HEAD, GET, GET.
+  const std::string text =
+      "HTTP/1.1 100 Continue\r\n\r\n"
+      "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+      "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+      "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
+      "HTTP/1.1 200 OK\r\n\r\nuntil the end";
+  const std::string said = in_all_pieces(text, [](const PieceList& pieces) {
+    const std::string_view methods[] = {"GET", "HEAD", "GET", "GET", ""};
+    std::size_t asked = 0;
+    std::string out;
+    ResponseParser parser;
+    std::optional<BodyDecoder> body;
+    for (std::string_view bytes : pieces) {
+      while (!bytes.empty()) {
+        if (!body) {
+          bytes.remove_prefix(parser.feed(bytes));
+          if (parser.fault() != Fault::kNone) return std::string("refused");
+          if (!parser.done()) break;
+          out += std::to_string(parser.head().status) + ' ';
+          body.emplace(body_of(parser.head(), methods[asked]));
+        }
+        for (auto part = body->next(bytes); !part.empty();
+             part = body->next(bytes)) {
+          out += part;
+        }
+        if (!body->done()) break;
+        out += ';';
+        if (parser.head().status >= 200) ++asked;
+        body.reset();
+        parser.next();
+      }
+    }
+    CHECK(asked == 3);
+    if (body) CHECK(body->end() == Fault::kNone);
+    return out;
+  });
+  CHECK(said == "100 ;200 hello;200 ;304 ;200 until the end");
+}
+
 // -------------------------------------------------------------------- encoder
 
 TEST_CASE("http body: what goes between the pieces makes chunks of them",

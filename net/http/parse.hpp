@@ -74,7 +74,7 @@ class HeadParser {
     return stage_ == Stage::kFirstLine && between_lines();
   }
 
-  /// The lines read so far with their ends, as they came; but where one was
+  /// Once done(): the lines with their ends, as they came; but where one was
   /// folded, there are spaces.
   std::string_view text() const noexcept { return text_; }
 
