@@ -208,9 +208,9 @@ $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 	$Q$(CXX) $(FLAGS) -MMD -MP -I$B/include -c $< -o $@
 
 # What runs at most once for each client is compiled for size, and so is what
-# only passes system calls on.
-SELDOM = $(foreach o,sys sys_files dump error signals signal_events loops \
-         program process,runtime/$o.o) \
+# loses nothing by it.
+SELDOM = $(foreach o,sys sys_files slots remote job dump error signals \
+         signal_events loops program process,runtime/$o.o) \
          $(foreach o,address socket_path socket listener server admission \
          run_server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))

@@ -163,6 +163,13 @@ class StreamWriteEvent;
 
 namespace internal {
 
+/// An event that is a part of another, and nothing else.
+template <class E>
+class Own final : public E {
+ public:
+  using E::E;
+};
+
 /// What a stream is made of. It stays where it is when the Stream moves, and
 /// lives on until the last job that waits on it has left.
 class StreamCore {
@@ -237,8 +244,8 @@ class StreamCore {
   // Who has begun and not ended: one each. And what it does just now.
   StreamReadEvent* reader = nullptr;
   StreamWriteEvent* writer = nullptr;
-  std::variant<std::monostate, RecvEvent, ReadEvent> incoming;
-  std::variant<std::monostate, SendEvent, WriteEvent> outgoing;
+  std::variant<std::monostate, Own<RecvEvent>, Own<ReadEvent>> incoming;
+  std::variant<std::monostate, Own<SendEvent>, Own<WriteEvent>> outgoing;
 
  private:
   void release() noexcept;

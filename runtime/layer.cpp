@@ -198,24 +198,24 @@ int Layer::start_thread(void* (*body)(void*) noexcept,
 }
 
 int Layer::pipe(int (&fds)[2]) noexcept {
-  return below_.pipe(fds);
+  return files_below_.pipe(fds);
 }
 
 int Layer::spawn(int (*start)(const void*) noexcept,
                  const void* plan) noexcept {
-  return below_.spawn(start, plan);
+  return files_below_.spawn(start, plan);
 }
 
 int Layer::wait_child(int pid, int options, ChildEnd& end) noexcept {
-  return below_.wait_child(pid, options, end);
+  return files_below_.wait_child(pid, options, end);
 }
 
 int Layer::kill(int pid, int signal) noexcept {
-  return below_.kill(pid, signal);
+  return files_below_.kill(pid, signal);
 }
 
 int Layer::open_process(int pid) noexcept {
-  return below_.open_process(pid);
+  return files_below_.open_process(pid);
 }
 
 void* Layer::allocate(std::size_t size) noexcept {

@@ -35,7 +35,7 @@ constexpr int kReapPatienceMs = 100;
 /// Waits for a child that takes its time to die.
 void wait_in_thread(int pid) noexcept {
   sys::ChildEnd end;
-  sys::uninterrupted([&] { return sys::calls->wait_child(pid, 0, end); });
+  sys::uninterrupted([&] { return sys::file_calls->wait_child(pid, 0, end); });
 }
 
 ExitStatus status_of(const sys::ChildEnd& end) noexcept {
@@ -67,7 +67,7 @@ bool Child::look() noexcept {
 bool Child::reap(int options) noexcept {
   sys::ChildEnd end;
   const int ended = sys::uninterrupted(
-      [&] { return sys::calls->wait_child(pid_, options, end); });
+      [&] { return sys::file_calls->wait_child(pid_, options, end); });
   if (ended == 0) return false;
   const bool known = ended_;  // a leader's end is seen twice
   ended_ = true;
@@ -78,7 +78,7 @@ bool Child::reap(int options) noexcept {
 
 int Child::signal(int number) noexcept {
   if (reaped_ || (!group_ && look())) return ESRCH;
-  return -sys::calls->kill(group_ ? -pid_ : pid_, number);
+  return -sys::file_calls->kill(group_ ? -pid_ : pid_, number);
 }
 
 Child::~Child() {
@@ -335,7 +335,7 @@ int descriptors_end() noexcept {
 /// Opens a pipe. Returns: 0 or an error number.
 int open_pipe(Fd& reads, Fd& writes) noexcept {
   int ends[2];
-  const int result = sys::calls->pipe(ends);
+  const int result = sys::file_calls->pipe(ends);
   if (result < 0) return -result;
   reads.reset(ends[0]);
   writes.reset(ends[1]);
@@ -438,7 +438,7 @@ void Process::begin(Beginning& how, const ProcessOptions& options) {
   Fd tells;
   if (!how.went(open_pipe(hears, tells))) return;
   how.plan.report = tells.get();
-  const int pid = sys::calls->spawn(launch, &how.plan);
+  const int pid = sys::file_calls->spawn(launch, &how.plan);
   if (!how.went(pid < 0 ? -pid : 0)) return;
   child_.begin(pid, how.plan.group);
   for (Fd& stream : how.theirs) stream.reset();
@@ -468,7 +468,7 @@ bool Process::connect(Beginning& how, const Stdio (&streams)[3]) {
 /// Without a descriptor for that, as on an old Linux, in a sandbox or if none
 /// is left, SIGCHLD tells.
 void Process::hear_of_end() {
-  const int fd = sys::calls->open_process(child_.pid());
+  const int fd = sys::file_calls->open_process(child_.pid());
   if (fd >= 0) {
     end_ = Descriptor(Slots::here().open(Fd(fd), 0, kReadable));
   } else {

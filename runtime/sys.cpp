@@ -146,6 +146,10 @@ int Calls::getpeername(int fd, sockaddr* name, unsigned* size) noexcept {
   return checked(::getpeername(fd, name, size));
 }
 
+std::shared_ptr<Names> Calls::names() noexcept {
+  return nullptr;
+}
+
 int Calls::get_flags(int fd) noexcept {
   return checked(::fcntl(fd, F_GETFL));
 }
@@ -215,58 +219,6 @@ int Calls::backlog(int fd) noexcept {
 int Calls::poll(pollfd* descriptors, unsigned long count,
                 int timeout_ms) noexcept {
   return checked(::poll(descriptors, static_cast<nfds_t>(count), timeout_ms));
-}
-
-int Calls::pipe(int (&fds)[2]) noexcept {
-#ifdef __APPLE__
-  const int result = checked(::pipe(fds));
-  if (result < 0) return result;
-  for (const int fd : fds) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return result;
-#else
-  return checked(::pipe2(fds, O_CLOEXEC));
-#endif
-}
-
-int Calls::spawn(int (*start)(const void*) noexcept,
-                 const void* plan) noexcept {
-  return start(plan);
-}
-
-int Calls::wait_child(int pid, int options, ChildEnd& end) noexcept {
-  siginfo_t info{};  // without WNOHANG's child, si_pid stays 0
-  const int result =
-      ::waitid(P_PID, static_cast<id_t>(pid), &info, options | WEXITED);
-  if (result < 0) return -errno;
-  end = {info.si_code, info.si_status};
-  return info.si_pid != 0;
-}
-
-int Calls::kill(int pid, int signal) noexcept {
-  return checked(::kill(pid, signal));
-}
-
-int Calls::open_process(int pid) noexcept {
-#if defined(SYS_pidfd_open)
-  return static_cast<int>(checked(::syscall(SYS_pidfd_open, pid, 0)));
-#elif defined(EVFILT_PROC)
-  // A queue is a descriptor like any other: this one has a single event.
-  const int queue = ::kqueue();
-  if (queue < 0) return -errno;
-  struct kevent ends{};
-  ends.ident = static_cast<decltype(ends.ident)>(pid);
-  ends.filter = EVFILT_PROC;
-  ends.flags = EV_ADD;
-  ends.fflags = NOTE_EXIT;
-  ::fcntl(queue, F_SETFD, FD_CLOEXEC);
-  if (::kevent(queue, &ends, 1, nullptr, 0, nullptr) == 0) return queue;
-  const int error = errno;
-  ::close(queue);
-  return -error;
-#else
-  static_cast<void>(pid);
-  return -ENOSYS;
-#endif
 }
 
 int poll_now(int fd, short events) noexcept {

@@ -87,7 +87,7 @@ class Calls {
   virtual int getpeername(int fd, sockaddr* name, unsigned* size) noexcept;
   /// Who looks up names for jobs of this thread; null: the system itself, which
   /// net/resolve.cpp asks, so that other programs need not have it in them.
-  virtual std::shared_ptr<Names> names() noexcept { return nullptr; }
+  virtual std::shared_ptr<Names> names() noexcept;
   virtual int get_flags(int fd) noexcept;             ///< fcntl F_GETFL
   virtual int set_flags(int fd, int flags) noexcept;  ///< fcntl F_SETFL
   virtual int file_type(int fd) noexcept;  ///< st_mode & S_IFMT of fstat(2)
@@ -103,15 +103,6 @@ class Calls {
   virtual int backlog(int fd) noexcept;
   virtual int poll(pollfd* descriptors, unsigned long count,
                    int timeout_ms) noexcept;
-  virtual int pipe(int (&fds)[2]) noexcept;  ///< [0] reads; close-on-exec
-  /// Starts a process, as `start(plan)` does. Returns: its number.
-  virtual int spawn(int (*start)(const void* plan) noexcept,
-                    const void* plan) noexcept;
-  /// waitid(2) for one child. Returns: 1 if it has ended, 0 if not.
-  virtual int wait_child(int pid, int options, ChildEnd& end) noexcept;
-  virtual int kill(int pid, int signal) noexcept;
-  /// A descriptor that is readable once the process has ended.
-  virtual int open_process(int pid) noexcept;
   /// Memory for frames, jobs, timers and lent buffers, which free(3) takes
   /// back; null when there is none.
   virtual void* allocate(std::size_t size) noexcept;
@@ -123,8 +114,8 @@ class Calls {
   virtual ~Calls() = default;
 };
 
-/// The same for calls on files, and for the threads that make them: programs
-/// that have neither do without all of it.
+/// The same for calls on files, and for threads and processes: a program that
+/// has none does without all of it.
 class FileCalls {
  public:
   virtual int duplicate(int fd) noexcept;  ///< close-on-exec
@@ -156,6 +147,15 @@ class FileCalls {
   /// Returns: 0 or a negated error number.
   virtual int start_thread(void* (*body)(void*) noexcept,
                            void* argument) noexcept;
+  virtual int pipe(int (&fds)[2]) noexcept;  ///< [0] reads; close-on-exec
+  /// Starts a process, as `start(plan)` does. Returns: its number.
+  virtual int spawn(int (*start)(const void* plan) noexcept,
+                    const void* plan) noexcept;
+  /// waitid(2) for one child. Returns: 1 if it has ended, 0 if not.
+  virtual int wait_child(int pid, int options, ChildEnd& end) noexcept;
+  virtual int kill(int pid, int signal) noexcept;
+  /// A descriptor that is readable once the process has ended.
+  virtual int open_process(int pid) noexcept;
 
   virtual ~FileCalls() = default;
 };

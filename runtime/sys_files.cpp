@@ -1,16 +1,22 @@
-// sys_files.cpp - the kernel as the one who answers for files and threads.
+// sys_files.cpp - the kernel as the one who answers for files, threads and
+// processes.
 //
-// By itself, so that a program that has no files does not carry it.
+// By itself, so that a program that has none does not carry it.
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
+#else
+#include <sys/event.h>
 #endif
 
 #include <cstdio>
@@ -138,6 +144,58 @@ int FileCalls::start_thread(void* (*body)(void*) noexcept,
   if (error == 0) ::pthread_detach(thread);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return -error;
+}
+
+int FileCalls::pipe(int (&fds)[2]) noexcept {
+#ifdef __APPLE__
+  const int result = checked(::pipe(fds));
+  if (result < 0) return result;
+  for (const int fd : fds) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return result;
+#else
+  return checked(::pipe2(fds, O_CLOEXEC));
+#endif
+}
+
+int FileCalls::spawn(int (*start)(const void*) noexcept,
+                     const void* plan) noexcept {
+  return start(plan);
+}
+
+int FileCalls::wait_child(int pid, int options, ChildEnd& end) noexcept {
+  siginfo_t info{};  // without WNOHANG's child, si_pid stays 0
+  const int result =
+      ::waitid(P_PID, static_cast<id_t>(pid), &info, options | WEXITED);
+  if (result < 0) return -errno;
+  end = {info.si_code, info.si_status};
+  return info.si_pid != 0;
+}
+
+int FileCalls::kill(int pid, int signal) noexcept {
+  return checked(::kill(pid, signal));
+}
+
+int FileCalls::open_process(int pid) noexcept {
+#if defined(SYS_pidfd_open)
+  return static_cast<int>(checked(::syscall(SYS_pidfd_open, pid, 0)));
+#elif defined(EVFILT_PROC)
+  // A queue is a descriptor like any other: this one has a single event.
+  const int queue = ::kqueue();
+  if (queue < 0) return -errno;
+  struct kevent ends{};
+  ends.ident = static_cast<decltype(ends.ident)>(pid);
+  ends.filter = EVFILT_PROC;
+  ends.flags = EV_ADD;
+  ends.fflags = NOTE_EXIT;
+  ::fcntl(queue, F_SETFD, FD_CLOEXEC);
+  if (::kevent(queue, &ends, 1, nullptr, 0, nullptr) == 0) return queue;
+  const int error = errno;
+  ::close(queue);
+  return -error;
+#else
+  static_cast<void>(pid);
+  return -ENOSYS;
+#endif
 }
 
 }  // namespace violet::sys

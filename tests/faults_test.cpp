@@ -186,19 +186,19 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.start_thread(ends_at_once, nullptr) == 0);
   std::free(calls.allocate(16));
   for (const int fd : fds) CHECK(calls.close(fd) == 0);
-  CHECK(calls.pipe(fds) == 0);
+  CHECK(files.pipe(fds) == 0);
   for (const int fd : fds) CHECK(calls.close(fd) == 0);
   const auto start = [](const void*) noexcept -> int {
     const int pid = ::fork();
     if (pid == 0) ::_exit(3);
     return pid;
   };
-  const int child = calls.spawn(start, nullptr);
+  const int child = files.spawn(start, nullptr);
   REQUIRE(child > 1);
-  CHECK(calls.kill(child, 0) == 0);
-  const Fd ends(calls.open_process(child));
+  CHECK(files.kill(child, 0) == 0);
+  const Fd ends(files.open_process(child));
   sys::ChildEnd end;
-  CHECK(calls.wait_child(child, 0, end) == 1);
+  CHECK(files.wait_child(child, 0, end) == 1);
   CHECK(end.status == 3);
 
   for (std::size_t i = 0; i < kCallCount; ++i) {
@@ -247,11 +247,11 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.sendfile(-1, -1, 0, 1) == -EIO);
   CHECK(files.duplicate(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
-  CHECK(calls.pipe(fds) == -EIO);
-  CHECK(calls.spawn(start, nullptr) == -EIO);
-  CHECK(calls.wait_child(-1, 0, end) == -EIO);
-  CHECK(calls.kill(child, 0) == -EIO);
-  CHECK(calls.open_process(-1) == -EIO);
+  CHECK(files.pipe(fds) == -EIO);
+  CHECK(files.spawn(start, nullptr) == -EIO);
+  CHECK(files.wait_child(-1, 0, end) == -EIO);
+  CHECK(files.kill(child, 0) == -EIO);
+  CHECK(files.open_process(-1) == -EIO);
   std::vector<sockaddr_storage> found;
   const auto names = calls.names();
   REQUIRE(names != nullptr);
