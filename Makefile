@@ -109,8 +109,8 @@ LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
          -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp),$(wildcard \
          apps/*.cpp)))
-FRONT := $B/include/violet.hpp $B/include/violet/testing.hpp
-SINGLE:= $B/single/violet.hpp $B/single/violet/testing.hpp
+FRONT := $(addprefix $B/include/,violet.hpp violet/http.hpp violet/testing.hpp)
+SINGLE:= $(FRONT:$B/include/%=$B/single/%)
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
          tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
@@ -248,23 +248,29 @@ $(FUZZ): $B/fuzz/%: $B/fuzz/obj/tests/fuzz/%.o $(FUZZED)
 	@echo "  link    $@"
 	$Q$(FUZZER) $^ -o $@
 
-# What users include, with -I build/include: `#include <violet.hpp>`, and in
-# their tests `#include <violet/testing.hpp>`.
+# What users include, with -I build/include: `#include <violet.hpp>`, for HTTP
+# <violet/http.hpp>, and in their tests <violet/testing.hpp>.
 $B/include/violet.hpp:
 	@mkdir -p $(@D) && echo '#include "$(TOP)/net/net.hpp"' > $@
-$B/include/violet/testing.hpp:
-	@mkdir -p $(@D) && \
-	echo '#include "$(TOP:.%=../.%)/runtime/testing.hpp"' > $@
+$B/include/violet/http.hpp:    DOOR := net/http/http.hpp
+$B/include/violet/testing.hpp: DOOR := runtime/testing.hpp
+$B/include/violet/%.hpp:
+	@mkdir -p $(@D) && echo '#include "$(TOP:.%=../.%)/$(DOOR)"' > $@
 
-# The same two, but each is whole. The kit is what comes after the front door.
-KIT   := $(addprefix runtime/,$(shell sed -n \
-         '1,/^runtime\.hpp/d; s/^\([a-z][^ ]*\).*/\1/p' runtime/ORDER))
-$B/single/violet.hpp: JOINED := $(filter-out $(KIT),$(LISTED))
+# The same, but each is whole. What comes after a front door is not behind it.
+beyond = $(addprefix $1/,$(shell sed -n \
+         '1,/^$1\.hpp/d; s/^\([a-z][^ ]*\).*/\1/p' $1/ORDER))
+KIT   := $(call beyond,runtime)
+HTTP  := $(call beyond,net)
+$B/single/violet.hpp: JOINED := $(filter-out $(KIT) $(HTTP),$(LISTED))
 $B/single/violet.hpp: ABOUT := name=violet.hpp \
   purpose='an event-loop runtime for C++20, in one file.'
 $B/single/violet/testing.hpp: JOINED := $(KIT)
 $B/single/violet/testing.hpp: ABOUT := name=violet/testing.hpp \
   purpose='a kit for tests of programs that use Violet.' needs=../violet.hpp
+$B/single/violet/http.hpp: JOINED := $(HTTP)
+$B/single/violet/http.hpp: ABOUT := name=violet/http.hpp \
+  purpose='the messages of HTTP/1.1, read and written, in one file.'
 $(SINGLE): runtime/single.awk LICENSE $(LISTED)
 	@mkdir -p $(@D) && echo "  join    $@"
 	$Qawk -f $< $(ABOUT) LICENSE $(JOINED) > $@
@@ -274,6 +280,7 @@ $(SINGLE): runtime/single.awk LICENSE $(LISTED)
 # before their names: an echo in PREFIX/bin would hide the system's own.
 PLAN = $(foreach h,$(filter %.hpp,$(LISTED)),644|$h|$(INCLUDEDIR)/violet/$h) \
   644|violet_hpp|$(INCLUDEDIR)/violet.hpp \
+  644|http_hpp|$(INCLUDEDIR)/violet/http.hpp \
   644|testing_hpp|$(INCLUDEDIR)/violet/testing.hpp \
   644|$B/libviolet.a|$(LIBDIR)/libviolet.a \
   644|violet_pc|$(LIBDIR)/pkgconfig/violet.pc \
@@ -329,9 +336,10 @@ VERSION = $(subst $(SPACE),.,$(shell \
 SERIES = $(subst $(SPACE),.,$(wordlist 1,$(if $(filter \
   0.%,$(VERSION)),2,1),$(subst ., ,$(VERSION))))
 
-TEXTS := violet_hpp testing_hpp violet_pc config_cmake version_cmake
+TEXTS := violet_hpp http_hpp testing_hpp violet_pc config_cmake version_cmake
 $(if $(filter install,$(MAKECMDGOALS)),$(eval export $(TEXTS)))
 violet_hpp = \#include "violet/net/net.hpp"
+http_hpp = \#include "net/http/http.hpp"
 testing_hpp = \#include "runtime/testing.hpp"
 
 define violet_pc

@@ -1,4 +1,6 @@
-// net.hpp - the front door: sockets, servers, HTTP, and the runtime below them.
+// net.hpp - the front door: sockets, servers, and the runtime below them.
+//
+// HTTP has a front door of its own, http/http.hpp: most programs do without.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -15,10 +17,3 @@
 #include "datagram.hpp"
 #include "server.hpp"
 #include "run_server.hpp"
-#include "http/fault.hpp"
-#include "http/text.hpp"
-#include "http/target.hpp"
-#include "http/message.hpp"
-#include "http/parse.hpp"
-#include "http/body.hpp"
-#include "http/range.hpp"

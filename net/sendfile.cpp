@@ -15,7 +15,7 @@ namespace {
 
 // What is sent between two looks at whether the next lies in memory, and what
 // is read at a time where the system refuses.
-constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
+constexpr std::size_t kFetchedBytes = std::size_t{256} << 10;
 
 /// Looks at both ends: what is read from a disk is read in order.
 bool lies_in_memory(int file, std::uint64_t offset, std::size_t size) noexcept {
@@ -106,12 +106,12 @@ Task<FileSent> sendfile(const Connection& to, const File& from,
   while (done.bytes < count && !done.ended) {
     const std::uint64_t left = count - done.bytes;
     const auto size =
-        static_cast<std::size_t>(std::min<std::uint64_t>(left, kPieceBytes));
+        static_cast<std::size_t>(std::min<std::uint64_t>(left, kFetchedBytes));
     const std::uint64_t place = offset + done.bytes;
     std::size_t sent = 0;
     if (!refused) {
       sent = co_await send_piece(to, from, place, size, refused);
-      if (refused) buffer.reset(new char[kPieceBytes]);
+      if (refused) buffer.reset(new char[kFetchedBytes]);
     }
     if (refused) {
       const std::span<char> room(buffer.get(), size);

@@ -77,6 +77,14 @@ END {
   # Outside of the guard: the header may have been included before.
   print "#if defined(" wanted ") && !defined(" had ")"
   print "#define " had "\n"
+  # g++ wants what a source file has for itself in no header; this is both.
+  print "#if defined(__GNUC__) && !defined(__clang__)"
+  print "#pragma GCC diagnostic push"
+  print "#pragma GCC diagnostic ignored \"-Wsubobject-linkage\""
+  print "#endif"
   print_half("source")
+  print "#if defined(__GNUC__) && !defined(__clang__)"
+  print "#pragma GCC diagnostic pop"
+  print "#endif"
   print "\n#endif  // " wanted
 }

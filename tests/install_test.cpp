@@ -148,6 +148,7 @@ Words names_in(const std::string& folder, const std::string& ending) {
 std::map<std::string, unsigned> everything() {
   std::map<std::string, unsigned> all{
       {"include/violet.hpp", 0644},
+      {"include/violet/http.hpp", 0644},
       {"include/violet/testing.hpp", 0644},
       {"lib/libviolet.a", 0644},
       {"lib/pkgconfig/violet.pc", 0644},
@@ -155,7 +156,7 @@ std::map<std::string, unsigned> everything() {
       {"lib/cmake/violet/violet-config-version.cmake", 0644},
       {"share/doc/violet/LICENSE", 0644},
   };
-  for (const std::string folder : {"runtime", "net"}) {
+  for (const std::string folder : {"runtime", "net", "net/http"}) {
     for (const std::string& name : names_in(folder, ".hpp")) {
       all["include/violet/" + folder + '/' + name + ".hpp"] = 0644;
     }

@@ -24,6 +24,7 @@ namespace {
 
 const std::string kHeader = "single/violet.hpp";
 const std::string kKit = "single/violet/testing.hpp";
+const std::string kHttp = "single/violet/http.hpp";
 
 // Two source files of one program. The second knows names that the
 // implementation has for itself, too.
@@ -178,16 +179,19 @@ std::string line_of(const std::string& text, std::string_view begin) {
 
 }  // namespace
 
-TEST_CASE("single: every file is in one of the two headers, once", "[single]") {
+TEST_CASE("single: every file is in one of the headers, once", "[single]") {
   const std::string header = contents(build_path(kHeader));
   const std::string kit = contents(build_path(kKit));
+  const std::string http = contents(build_path(kHttp));
   std::vector<std::string> files = listed("runtime");
   for (const std::string& file : listed("net")) files.push_back(file);
   REQUIRE(files.size() > 50);
   for (const std::string& file : files) {
     CAPTURE(file);
     const std::string mark = "\n// ---- " + file + "\n";
-    CHECK(count_of(header, mark) + count_of(kit, mark) == 1);
+    CHECK(count_of(header, mark) + count_of(kit, mark) + count_of(http, mark) ==
+          1);
+    CHECK(contains(http, mark) == contains(file, "net/http/"));
   }
   CHECK(contains(kit, "// ---- runtime/testing.hpp\n"));
 }

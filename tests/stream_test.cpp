@@ -1114,7 +1114,7 @@ TEST_CASE("stream: a regular file is read to its end", "[stream]") {
 TEST_CASE("stream: what a slow disk has written is not written again",
           "[stream][threads]") {
   // The piece that a limit or a kill meets on its way is waited for.
-  class Disk final : public sys::Calls {
+  class Disk final : public sys::Calls, public sys::FileCalls {
    public:
     ssize_t write_cached(int, const void*, std::size_t) noexcept override {
       return -EAGAIN;

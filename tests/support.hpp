@@ -364,7 +364,9 @@ struct CountedLoop {
 /// Puts another object in the kernel's place, in this thread, for a scope.
 class ScopedCalls {
  public:
-  explicit ScopedCalls(violet::sys::Calls& calls) noexcept
+  // Not inline: g++ would warn that a pointer to a local variable gets out,
+  // and not see that the destructor takes it back.
+  [[gnu::noinline]] explicit ScopedCalls(violet::sys::Calls& calls) noexcept
       : before_(std::exchange(violet::sys::calls, &calls)),
         files_before_(violet::sys::file_calls) {
     if (auto* files = dynamic_cast<violet::sys::FileCalls*>(&calls)) {
