@@ -163,7 +163,7 @@ std::string headers_needed() {
 
 }  // namespace
 
-TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
+TEST_CASE("budget: violet.hpp takes at most 1.8 times its standard headers",
           "[size]") {
   if (support::kSanitized) {
     std::printf("budget: compile times: not with sanitizers\n");
@@ -196,8 +196,8 @@ TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
       compiler_name().c_str(), needed.seconds(), single.seconds(),
       ratio(single), separate.seconds(), ratio(separate), echo.seconds(),
       ratio(echo));
-  CHECK(ratio(single) <= 1.6);
-  CHECK(ratio(separate) <= 1.6);
+  CHECK(ratio(single) <= 1.8);
+  CHECK(ratio(separate) <= 1.8);
   CHECK(ratio(echo) <= 2.5);
 
   if (!kAsioIsHere) {
@@ -233,7 +233,7 @@ TEST_CASE("budget: a small server is as small from the single header",
       "from the single header\n",
       linked.bytes(), single.bytes());
   CHECK(linked.bytes() < 150'000);
-  CHECK(single.bytes() * 5 < linked.bytes() * 6);
+  CHECK(single.bytes() * 10 < linked.bytes() * 13);  // it is all at -O2
 
   if (!kAsioIsHere) return;
   Program asio_program = asio.start_small();
