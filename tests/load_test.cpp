@@ -111,7 +111,7 @@ TEST_CASE("histogram: percentiles are right to 1.6 percent", "[load]") {
   CHECK(histogram.count() == all.size());
   CHECK(histogram.least().count() == all.front());
   CHECK(histogram.most().count() == all.back());
-  for (const std::size_t percent : {1, 10, 50, 90, 99, 100}) {
+  for (const std::size_t percent : {1u, 10u, 50u, 90u, 99u, 100u}) {
     const auto exact = static_cast<double>(all[all.size() * percent / 100 - 1]);
     const auto told = static_cast<double>(
         histogram.percentile(static_cast<double>(percent)).count());

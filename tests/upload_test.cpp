@@ -97,7 +97,7 @@ TEST_CASE("upload: what a client sends becomes a file, byte for byte",
   const Store store;
   Upload upload(store);
   int number = 0;
-  for (const std::size_t size : {0, 1, 65535, 65536, 65537, 3'000'000}) {
+  for (const std::size_t size : {0u, 1u, 65535u, 65536u, 65537u, 3000000u}) {
     CAPTURE(size);
     const std::string data = noise(size);
     CHECK(upload.store(data) == stored(++number, size));
