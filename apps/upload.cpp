@@ -40,8 +40,7 @@ struct Settings {
 constexpr std::size_t kBlockBytes = 64 * 1024;
 constexpr std::string_view kPartPrefix = ".upload-";
 
-// --------------------------------------------------------- files and their
-// names
+// ------------------------------------------------------- files and their names
 
 /// Removes what uploads of processes that are no more have left behind, which
 /// only a crash or SIGKILL can bring about.
@@ -92,8 +91,7 @@ int publish(const PartFile& part, const std::string& folder, int number) {
   return number;
 }
 
-// ------------------------------------------------------------------- one
-// client
+// ------------------------------------------------------------------ one client
 
 class Uploads {
  public:

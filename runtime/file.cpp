@@ -76,8 +76,7 @@ int internal::FileState::open(const FileOptions& options) noexcept {
   return 0;
 }
 
-// ---------------------------------------------------------- reading and
-// writing
+// --------------------------------------------------------- reading and writing
 
 FileEvent::FileEvent(std::shared_ptr<internal::FileState> state, Does does,
                      char* data, std::size_t size, std::int64_t offset) noexcept
@@ -230,8 +229,7 @@ std::size_t FileEvent::result() const {
                      "each an offset: read_at(), write_at()"})));
 }
 
-// ------------------------------------------------------------------ other
-// calls
+// ----------------------------------------------------------------- other calls
 
 internal::FileState& File::state(const char* call) const {
   if (*this) return *state_;
@@ -321,8 +319,7 @@ Task<> remove_file(std::string path) {
   check(result, "remove", path);
 }
 
-// ------------------------------------------------------------------ whole
-// files
+// ----------------------------------------------------------------- whole files
 
 namespace {
 
@@ -453,8 +450,7 @@ Task<> replace_file(std::string path, std::string data, unsigned permissions) {
   check(synced, "sync", folder);
 }
 
-// -----------------------------------------------------------------
-// write-behind
+// ---------------------------------------------------------------- write-behind
 
 FileWriter::FileWriter(File file, std::size_t block_bytes)
     : file_(std::move(file)),

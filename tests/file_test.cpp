@@ -385,8 +385,7 @@ TEST_CASE("file: two jobs at one position are a mistake that is told",
   run(body());
 }
 
-// ----------------------------------------------------------- closing, and
-// kills
+// ---------------------------------------------------------- closing, and kills
 
 TEST_CASE("file: closing it while a job reads it is a mistake",
           "[file][threads]") {
@@ -617,8 +616,7 @@ TEST_CASE("replace_file: a kill at every wait leaves the old file or the new",
   CHECK(counts.waits >= 5);
 }
 
-// -----------------------------------------------------------------
-// write-behind
+// ---------------------------------------------------------------- write-behind
 
 TEST_CASE("FileWriter: what goes in is in the file", "[file][threads]") {
   const MaybeShortIo io;

@@ -313,8 +313,7 @@ TEST_CASE("gcc12: the loop ends the process when an awaiter forgets it",
   CHECK(contains(end.errors, "near gcc12_bugs_test.cpp:"));
 }
 
-// ------------------------------------------------- our types where users put
-// them
+// ---------------------------------------------- our types where users put them
 
 namespace {
 

@@ -140,8 +140,7 @@ TEST_CASE("histogram: the longest time there is has a place", "[load]") {
   CHECK(histogram.least().count() == 0);
 }
 
-// ---------------------------------------------------------------- the
-// generator
+// --------------------------------------------------------------- the generator
 
 TEST_CASE("load: every message to a good server is answered", "[load]") {
   const Echo echo;

@@ -507,8 +507,7 @@ TEST_CASE("conformance: a deadline in the farthest future is no error",
   CHECK(poller->wait(kNever - 1ns, true).size() == 1);
 }
 
-// ---------------------------------------------------------------------
-// wake-ups
+// -------------------------------------------------------------------- wake-ups
 
 TEST_CASE("conformance: wake() before a wait ends it, and is told once",
           "[conformance]") {
@@ -575,8 +574,7 @@ TEST_CASE("conformance: a wake-up loses no readiness", "[conformance]") {
   CHECK(count == 1);
 }
 
-// ---------------------------------------------------------------- foreign
-// loops
+// --------------------------------------------------------------- foreign loops
 
 TEST_CASE("conformance: fd() is readable when there is news",
           "[conformance][libkqueue:poll]") {

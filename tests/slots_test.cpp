@@ -390,8 +390,7 @@ TEST_CASE("slots: a spurious edge costs an attempt and nothing else",
   counted.loop.run(body());
 }
 
-// ------------------------------------------------------- closing and using
-// again
+// ----------------------------------------------------- closing and using again
 
 TEST_CASE("slots: a stale event of an earlier life is dropped", "[slots]") {
   CountedLoop counted;

@@ -542,8 +542,7 @@ TEST_CASE("stream: bytes are shown, skipped, and read to the end", "[stream]") {
   });
 }
 
-// -------------------------------------------------------------- ends and
-// errors
+// ------------------------------------------------------------- ends and errors
 
 TEST_CASE("stream: a reset in the middle of a line is an error for good",
           "[stream]") {
@@ -626,8 +625,7 @@ TEST_CASE("stream: a closed one says so", "[stream]") {
   });
 }
 
-// ----------------------------------------------------------- who reads and
-// when
+// ---------------------------------------------------------- who reads and when
 
 TEST_CASE("stream: one job reads and another writes; no more", "[stream]") {
   in_world([]() -> Task<> {
@@ -1023,8 +1021,7 @@ TEST_CASE("stream: what was not flushed is dropped with the stream",
   });
 }
 
-// --------------------------------------------------------------- what it is
-// over
+// ------------------------------------------------------------- what it is over
 
 TEST_CASE("stream: a pipe is read and written through its ends", "[stream]") {
   in_world([]() -> Task<> {
