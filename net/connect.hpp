@@ -27,17 +27,6 @@
 
 namespace violet {
 
-namespace internal {
-
-/// An event that is destroyed by name: it must have no heirs.
-template <class E>
-class Heirless final : public E {
- public:
-  using E::E;
-};
-
-}  // namespace internal
-
 /// How several addresses are tried.
 struct ConnectOptions {
   ConnectOptions() noexcept {}
@@ -75,8 +64,7 @@ class ConnectToAnyEvent : public Event {
  private:
   struct Attempt {
     explicit Attempt(const Address& address) noexcept : event(address) {}
-    std::optional<internal::Heirless<ConnectEvent>>
-        event;  // none once it has failed
+    std::optional<Heirless<ConnectEvent>> event;  // none once it has failed
     int error = 0;
   };
 
@@ -137,9 +125,9 @@ class ConnectToHostEvent : public Event {
   Connection result();
 
  private:
-  using Direct = internal::Heirless<ConnectEvent>;
-  using Names = internal::Heirless<ResolveEvent>;
-  using Any = internal::Heirless<ConnectToAnyEvent>;
+  using Direct = Heirless<ConnectEvent>;
+  using Names = Heirless<ResolveEvent>;
+  using Any = Heirless<ConnectToAnyEvent>;
   using Stage = std::variant<Direct, Names, Any>;
 
   static Stage first_stage(std::string_view host, std::uint16_t port);

@@ -242,9 +242,9 @@ void StreamReadEvent::undo() noexcept {
 
 void StreamReadEvent::undo_incoming() noexcept {
   auto& incoming = core_->incoming;
-  if (auto* recv = std::get_if<internal::Own<RecvEvent>>(&incoming))
+  if (auto* recv = std::get_if<Heirless<RecvEvent>>(&incoming))
     undo_part(*recv);
-  if (auto* read = std::get_if<internal::Own<ReadEvent>>(&incoming))
+  if (auto* read = std::get_if<Heirless<ReadEvent>>(&incoming))
     undo_part(*read);
   incoming.emplace<std::monostate>();
 }
@@ -258,7 +258,7 @@ bool StreamReadEvent::idle() const noexcept {
 StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
   Core& core = *core_;
   std::span<char> room;
-  if (std::get_if<internal::Own<ReadEvent>>(&core.incoming) == nullptr) {
+  if (std::get_if<Heirless<ReadEvent>>(&core.incoming) == nullptr) {
     room = core.room(want);
     if (room.empty()) {
       error_ = ENOMEM;
@@ -284,20 +284,20 @@ StreamReadEvent::Fetched StreamReadEvent::fetch_into(
     return Fetched::kFailed;
   }
   if (core.kind == Core::Kind::kConnection) {
-    auto* recv = std::get_if<internal::Own<RecvEvent>>(&core.incoming);
+    auto* recv = std::get_if<Heirless<RecvEvent>>(&core.incoming);
     if (recv == nullptr) {
       Slot* slot = core.connection.descriptor().slot();
-      recv = &core.incoming.emplace<internal::Own<RecvEvent>>(slot, room);
+      recv = &core.incoming.emplace<Heirless<RecvEvent>>(slot, room);
     }
     recv->fill(room);
     return conclude(*recv, got);
   }
-  auto* read = std::get_if<internal::Own<ReadEvent>>(&core.incoming);
+  auto* read = std::get_if<Heirless<ReadEvent>>(&core.incoming);
   if (read == nullptr && core.kind == Core::Kind::kDescriptor) {
     const Descriptor& owned = core.connection.descriptor();
-    read = &core.incoming.emplace<internal::Own<ReadEvent>>(owned, room);
+    read = &core.incoming.emplace<Heirless<ReadEvent>>(owned, room);
   } else if (read == nullptr) {
-    read = &core.incoming.emplace<internal::Own<ReadEvent>>(core.fd, room);
+    read = &core.incoming.emplace<Heirless<ReadEvent>>(core.fd, room);
   }
   return conclude(*read, got);
 }
@@ -557,9 +557,9 @@ void StreamWriteEvent::leave() noexcept {
 void StreamWriteEvent::undo() noexcept {
   if (core_ == nullptr || core_->writer != this) return;
   auto& outgoing = core_->outgoing;
-  if (auto* send = std::get_if<internal::Own<SendEvent>>(&outgoing))
+  if (auto* send = std::get_if<Heirless<SendEvent>>(&outgoing))
     undo_part(*send);
-  if (auto* write = std::get_if<internal::Own<WriteEvent>>(&outgoing))
+  if (auto* write = std::get_if<Heirless<WriteEvent>>(&outgoing))
     undo_part(*write);
   note_sent();
   leave();
@@ -612,19 +612,19 @@ bool StreamWriteEvent::send_some() noexcept {
                 : data_;
   bool done;
   if (core.kind == Core::Kind::kConnection) {
-    auto* send = std::get_if<internal::Own<SendEvent>>(&core.outgoing);
+    auto* send = std::get_if<Heirless<SendEvent>>(&core.outgoing);
     if (send == nullptr) {
       Slot* slot = core.connection.descriptor().slot();
-      send = &core.outgoing.emplace<internal::Own<SendEvent>>(slot, next);
+      send = &core.outgoing.emplace<Heirless<SendEvent>>(slot, next);
     }
     done = attempt_part(*send);
   } else {
-    auto* write = std::get_if<internal::Own<WriteEvent>>(&core.outgoing);
+    auto* write = std::get_if<Heirless<WriteEvent>>(&core.outgoing);
     if (write == nullptr && core.kind == Core::Kind::kDescriptor) {
       const Descriptor& owned = core.connection.descriptor();
-      write = &core.outgoing.emplace<internal::Own<WriteEvent>>(owned, next);
+      write = &core.outgoing.emplace<Heirless<WriteEvent>>(owned, next);
     } else if (write == nullptr) {
-      write = &core.outgoing.emplace<internal::Own<WriteEvent>>(core.fd, next);
+      write = &core.outgoing.emplace<Heirless<WriteEvent>>(core.fd, next);
     }
     done = attempt_part(*write);
   }
@@ -636,13 +636,11 @@ bool StreamWriteEvent::send_some() noexcept {
 void StreamWriteEvent::note_sent() noexcept {
   Core& core = *core_;
   std::size_t count = 0;
-  if (const auto* send =
-          std::get_if<internal::Own<SendEvent>>(&core.outgoing)) {
+  if (const auto* send = std::get_if<Heirless<SendEvent>>(&core.outgoing)) {
     count = send->value();
     error_ = send->error();
   }
-  if (const auto* write =
-          std::get_if<internal::Own<WriteEvent>>(&core.outgoing)) {
+  if (const auto* write = std::get_if<Heirless<WriteEvent>>(&core.outgoing)) {
     count = write->value();
     error_ = write->error();
   }

@@ -163,13 +163,6 @@ class StreamWriteEvent;
 
 namespace internal {
 
-/// An event that is a part of another, and nothing else.
-template <class E>
-class Own final : public E {
- public:
-  using E::E;
-};
-
 /// What a stream is made of. It stays where it is when the Stream moves, and
 /// lives on until the last job that waits on it has left.
 class StreamCore {
@@ -244,8 +237,10 @@ class StreamCore {
   // Who has begun and not ended: one each. And what it does just now.
   StreamReadEvent* reader = nullptr;
   StreamWriteEvent* writer = nullptr;
-  std::variant<std::monostate, Own<RecvEvent>, Own<ReadEvent>> incoming;
-  std::variant<std::monostate, Own<SendEvent>, Own<WriteEvent>> outgoing;
+  std::variant<std::monostate, Heirless<RecvEvent>, Heirless<ReadEvent>>
+      incoming;
+  std::variant<std::monostate, Heirless<SendEvent>, Heirless<WriteEvent>>
+      outgoing;
 
  private:
   void release() noexcept;
@@ -742,11 +737,6 @@ class CopyEvent : public StreamReadEvent {
   std::uint64_t result() const;
 
  private:
-  class Sending final : public StreamWriteEvent {
-   public:
-    using StreamWriteEvent::StreamWriteEvent;
-  };
-
   bool go_on() noexcept;
   void undo_sending() noexcept;
   void note_copied() noexcept;
@@ -755,7 +745,7 @@ class CopyEvent : public StreamReadEvent {
   Core* to_;
   std::uint64_t limit_;
   std::uint64_t copied_ = 0;
-  std::optional<Sending> send_;  // of what is unread
+  std::optional<Heirless<StreamWriteEvent>> send_;  // of what is unread
 };
 
 // --------------------------------------------------------------------- stream

@@ -128,6 +128,14 @@ class Event {
   Stack* job_ = nullptr;  // kept alive by itself: the frame is its own
 };
 
+/// An event as a part of another that makes and destroys it: such a one must
+/// have no heirs.
+template <class E>
+class Heirless final : public E {
+ public:
+  using E::E;
+};
+
 /// Makes a parked job ready; its event is attempted at its next step.
 /// Without effect on a job that is not parked.
 void wake(Stack& job) noexcept;
