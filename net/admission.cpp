@@ -191,15 +191,9 @@ Task<> wait_in_line(Visitor& client) {
 
 namespace {
 
-/// What was said shall arrive: the end of the stream follows, and what the
-/// client still sends is read until it has seen that.
 Task<> say(Refusal words, Connection& client) {
   co_await words(client);
-  client.shutdown(Half::kSending);
-  for (;;) {
-    const Chunk ignored = co_await client.recv();
-    if (!ignored) co_return;
-  }
+  co_await take_leave(client);
 }
 
 }  // namespace

@@ -278,6 +278,14 @@ void Connection::shutdown(Half half) const {
   if (result < 0) throw_system(-result, concat({"shutdown ", peer().text()}));
 }
 
+Task<> take_leave(const Connection& conn) {
+  conn.shutdown(Half::kSending);
+  for (;;) {
+    const Chunk dropped = co_await conn.recv();
+    if (!dropped) co_return;
+  }
+}
+
 Address Connection::peer() const {
   const Slot* slot = descriptor_.slot();
   return slot == nullptr ? Address() : internal::noted_peer(*slot);

@@ -318,6 +318,13 @@ class Connection {
   Descriptor descriptor_;
 };
 
+/// Ends the stream, and drops what still comes until the peer has ended it,
+/// too. Whoever closes with bytes unread resets the connection, and what was
+/// said last may be lost; so this stands between a refusal and the end.
+/// Suspends: for as long as the peer sends: put a limit around it.
+/// Throws: std::system_error.
+Task<> take_leave(const Connection& conn);
+
 /// Connects a TCP or unix socket.
 /// Suspends: until the peer has answered.
 /// Returns: a Connection.
