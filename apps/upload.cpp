@@ -7,11 +7,10 @@
 // until then there is nothing that anybody else would see or that would stay.
 // SPDX-License-Identifier: MIT
 #include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -59,34 +58,40 @@ void remove_leftovers(const std::string& folder) {
   ::closedir(listing);
 }
 
-/// The file of an upload that is not complete; it goes with this.
-class PartFile {
+/// Where an upload is while it comes.
+std::string part_path(const std::string& folder) {
+  static int made = 0;
+  return concat({folder, "/", kPartPrefix, ::getpid(), "-", ++made, ".part"});
+}
+
+std::string stored_path(const std::string& folder, int number) {
+  return concat({folder, "/upload-", number});
+}
+
+/// The name of a file, which goes with this unless it is kept.
+class Tentative {
  public:
-  explicit PartFile(const std::string& folder)
-      : path_(concat(
-            {folder, "/", kPartPrefix, ::getpid(), "-", ++made_, ".part"})) {}
-  PartFile(const PartFile&) = delete;
-  ~PartFile() { ::unlink(path_.c_str()); }
+  explicit Tentative(std::string path) : path_(std::move(path)) {}
+  Tentative(const Tentative&) = delete;
+  ~Tentative() {
+    if (!kept_) ::unlink(path_.c_str());
+  }
 
   const std::string& path() const { return path_; }
+  void keep() { kept_ = true; }
 
  private:
-  static inline int made_ = 0;
-
   std::string path_;
+  bool kept_ = false;
 };
 
-/// Gives a complete file the first name that is free from `number` on, and
-/// makes the name durable. Blocks. Returns: the number.
-int publish(const PartFile& part, const std::string& folder, int number) {
-  while (::link(part.path().c_str(),
-                concat({folder, "/upload-", number}).c_str()) != 0) {
-    if (errno != EEXIST) throw_system(errno, concat({"link ", part.path()}));
+/// Gives a file the first name that is free from `number` on. Blocks.
+/// Returns: the number.
+int link_to_free_name(const std::string& path, const std::string& folder,
+                      int number) {
+  while (::link(path.c_str(), stored_path(folder, number).c_str()) != 0) {
+    if (errno != EEXIST) throw_system(errno, concat({"link ", path}));
     ++number;
-  }
-  const Fd directory(::open(folder.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!directory || ::fsync(directory.get()) != 0) {
-    throw_system(errno, concat({"sync ", folder}));
   }
   return number;
 }
@@ -116,14 +121,17 @@ class Uploads {
     std::error_code gone;
     co_await within(patience_, conn.sendall(answer, gone));
     if (!error) co_return;
-    co_await take_leave(conn);
+    try {  // a client that still sends shall read the answer
+      co_await within(std::chrono::seconds(2), take_leave(conn));
+    } catch (const std::system_error&) {
+    }
     std::rethrow_exception(error);
   }
 
  private:
   /// Returns: "stored NAME BYTES\n".
   Task<std::string> store(Connection& conn) {
-    const PartFile part(settings_.folder);
+    const Tentative part(part_path(settings_.folder));
     FileOptions options = for_writing();
     options.exclusive = true;
     FileWriter out(co_await open_file(part.path(), options), kBlockBytes);
@@ -142,24 +150,20 @@ class Uploads {
     }
     co_await out.sync();
     co_await out.close();
-    auto call = [&] { return publish(part, settings_.folder, next_); };
-    const int number = co_await offload(call);
-    next_ = number + 1;
+    const int number = co_await publish(part.path());
     co_return concat({"stored upload-", number, " ", size, "\n"});
   }
 
-  /// Lets a client that still sends read why we do not listen any more: if we
-  /// closed with bytes unread, it would only see a reset.
-  Task<> take_leave(Connection& conn) {
-    std::error_code gone;
-    char dropped[16 * 1024];
-    Deadline limit(std::chrono::seconds(2));
-    static_cast<void>(caught([&] { conn.shutdown(Half::kSending); }));
-    for (std::size_t count = 1; count > 0;) {
-      const auto received =
-          co_await within(limit, conn.recv(std::span<char>(dropped), gone));
-      count = received ? *received : 0;
-    }
+  /// Makes a complete file visible, and its name durable.
+  Task<int> publish(const std::string& path) {
+    const int free = next_;  // which others may change meanwhile
+    auto call = [&] { return link_to_free_name(path, settings_.folder, free); };
+    const int number = co_await offload(call);
+    Tentative stored(stored_path(settings_.folder, number));
+    co_await sync_folder(settings_.folder);
+    stored.keep();
+    next_ = std::max(next_, number + 1);
+    co_return number;
   }
 
   const Settings& settings_;

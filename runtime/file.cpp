@@ -319,6 +319,27 @@ Task<> remove_file(std::string path) {
   check(result, "remove", path);
 }
 
+namespace {
+
+/// Blocks. Some file systems cannot sync a folder, and say so: then there is
+/// nothing to be done.
+int sync_names(const char* folder) noexcept {
+  const int number = sys::uninterrupted(
+      [&] { return sys::file_calls->open(folder, O_RDONLY | O_DIRECTORY, 0); });
+  if (number < 0) return number;
+  const Fd fd(number);
+  const int result = sys::uninterrupted(
+      [&] { return sys::file_calls->sync(fd.get(), false); });
+  return result == -EINVAL || result == -ENOTSUP ? 0 : result;
+}
+
+}  // namespace
+
+Task<> sync_folder(std::string path) {
+  const int result = co_await offload([&] { return sync_names(path.c_str()); });
+  check(result, "sync", path);
+}
+
 // ----------------------------------------------------------------- whole files
 
 namespace {
@@ -399,18 +420,6 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Blocks. Some file systems cannot sync a folder, and say so: then there is
-/// nothing to be done.
-int sync_folder(const char* folder) noexcept {
-  const Fd fd(sys::uninterrupted([&] {
-    return sys::file_calls->open(folder, O_RDONLY | O_DIRECTORY, 0);
-  }));
-  if (!fd) return -EACCES;
-  const int result = sys::uninterrupted(
-      [&] { return sys::file_calls->sync(fd.get(), false); });
-  return result == -EINVAL || result == -ENOTSUP ? 0 : result;
-}
-
 /// The new file, whole and on the disk.
 Task<> write_new(Temporary& temporary, std::string_view data,
                  unsigned permissions) {
@@ -443,7 +452,7 @@ Task<> replace_file(std::string path, std::string data, unsigned permissions) {
         sys::file_calls->rename(temporary.path().c_str(), path.c_str());
     if (result < 0) return result;
     temporary.kept();
-    synced = sync_folder(folder.c_str());
+    synced = sync_names(folder.c_str());
     return 0;
   });
   check(renamed, "rename", concat({temporary.path(), " to ", path}));

@@ -253,6 +253,11 @@ Task<> rename_file(std::string from, std::string to);
 /// Removes a name of a file. Throws: std::system_error.
 Task<> remove_file(std::string path);
 
+/// Waits until the disk keeps the names in a folder: what was made, renamed and
+/// removed there. Where the file system knows no such thing, it does nothing.
+/// Throws: std::system_error "sync uploads: Input/output error".
+Task<> sync_folder(std::string path);
+
 /// What read_file takes unless it is told otherwise.
 inline constexpr std::size_t kMostFileBytes = std::size_t{1} << 30;
 
