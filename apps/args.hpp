@@ -95,6 +95,7 @@ class Args {
       const char* const slash = std::strrchr(argv[0], '/');
       name_ = slash == nullptr ? argv[0] : slash + 1;
     }
+    violet::name_program(name_);
     for (int i = 1; i < argc; ++i) {
       const std::string_view argument = argv[i];
       if (argument == "--help" || argument == "-h") print_usage();

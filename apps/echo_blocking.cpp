@@ -14,8 +14,8 @@
 #include <string>
 
 #include "../net/net.hpp"
-#include "args.hpp"
 #include "plain.hpp"
+#include "server_args.hpp"
 
 using namespace violet;
 
@@ -58,15 +58,11 @@ void serve(const Address& address) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 4915;
+  ServerArgs server(4915);
   Args args("echo_blocking",
             "sends back what one TCP client after another sends");
-  args.text("--host", "ADDRESS", "where to listen (127.0.0.1)", host);
-  args.number("--port", "port, 0 for any free one (4915)", port, 0, 65535);
+  server.add_where(args, "port, 0 for any free one (4915)");
   args.parse(argc, argv);
-  std::string refusal;
-  const Address address = Address::parse(host, port, refusal);
-  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
-  return run_plainly(argv[0], [&] { serve(address); });
+  const Address address = server.address(args);
+  return run_plainly([&] { serve(address); });
 }

@@ -17,8 +17,8 @@
 #include <unordered_map>
 
 #include "../net/net.hpp"
-#include "args.hpp"
 #include "plain.hpp"
+#include "server_args.hpp"
 
 using namespace violet;
 
@@ -122,14 +122,10 @@ class Server {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 4915;
+  ServerArgs server(4915);
   Args args("echo_callbacks", "sends back what TCP clients send, by callbacks");
-  args.text("--host", "ADDRESS", "where to listen (127.0.0.1)", host);
-  args.number("--port", "port, 0 for any free one (4915)", port, 0, 65535);
+  server.add_where(args, "port, 0 for any free one (4915)");
   args.parse(argc, argv);
-  std::string refusal;
-  const Address address = Address::parse(host, port, refusal);
-  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
-  return run_plainly(argv[0], [&] { Server(address).run(); });
+  const Address address = server.address(args);
+  return run_plainly([&] { Server(address).run(); });
 }

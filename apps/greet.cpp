@@ -8,21 +8,12 @@
 #include <string>
 
 #include "../net/net.hpp"
-#include "args.hpp"
+#include "server_args.hpp"
 
 using namespace violet;
 using namespace std::chrono_literals;
 
 namespace {
-
-struct Settings {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 8888;
-  Duration delay = 1s;
-  Duration grace = 5s;
-  bool quiet = false;
-  bool verbose = false;
-};
 
 /// What a client sent, so that it cannot spoil a terminal or forge a line.
 std::string quoted(std::string_view text) {
@@ -64,36 +55,25 @@ Task<> work_beside(const char* name, bool verbose) {
   }
 }
 
-Task<> greet_all(Settings settings) {
-  ServerOptions options;
-  options.grace = settings.grace;
-  options.log = settings.quiet     ? Log::kErrors
-                : settings.verbose ? Log::kVerbose
-                                   : Log::kNormal;
-  auto handler = [=](Connection conn) {
-    return greet(std::move(conn), settings.delay, settings.quiet);
+Task<> greet_all(ServerArgs args, Duration delay) {
+  auto handler = [quiet = args.quiet(), delay](Connection conn) {
+    return greet(std::move(conn), delay, quiet);
   };
-  co_await all(server(settings.host, settings.port, handler, options),
-               work_beside("some other job", settings.verbose),
-               work_beside("another job", settings.verbose));
+  co_await all(server(args.host(), args.port(), handler, args.options()),
+               work_beside("some other job", args.verbose()),
+               work_beside("another job", args.verbose()));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Settings settings;
+  ServerArgs server(8888);
+  Duration delay = 1s;
   Args args("greet", "greets each TCP client after a second");
-  args.text("--host", "ADDRESS", "where to listen (127.0.0.1)", settings.host);
-  args.number("--port", "port, 0 for any free one (8888)", settings.port, 0,
-              65535);
-  args.time("--delay", "how long a greeting takes (1s)", settings.delay);
-  args.time("--grace", "how long clients may finish at the end (5s)",
-            settings.grace);
-  args.flag("--quiet", "log errors only", settings.quiet);
-  args.flag("--verbose", "let the side jobs speak, too", settings.verbose);
+  server.add_where(args, "port, 0 for any free one (8888)");
+  args.time("--delay", "how long a greeting takes (1s)", delay);
+  server.add_manners(args, "let the side jobs speak, too");
   args.parse(argc, argv);
-  std::string refusal;
-  Address::parse(settings.host, settings.port, refusal);
-  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
-  return run_program(greet_all(settings));
+  server.address(args);
+  return run_program(greet_all(server, delay));
 }

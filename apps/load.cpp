@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "../net/net.hpp"
+#include "../runtime/random.hpp"
 #include "args.hpp"
 #include "histogram.hpp"
 
@@ -44,10 +45,9 @@ constexpr std::size_t kPatternBytes = 65521;  // a prime: no size divides it
 /// that a piece from anywhere in the first half is in one piece.
 std::string make_pattern() {
   std::string pattern(2 * kPatternBytes, '\0');
-  std::uint32_t state = 1;
+  internal::Random random(1);
   for (std::size_t i = 0; i < kPatternBytes; ++i) {
-    state = state * 1664525 + 1013904223;
-    pattern[i] = pattern[i + kPatternBytes] = static_cast<char>(state >> 24);
+    pattern[i] = pattern[i + kPatternBytes] = static_cast<char>(random.next());
   }
   return pattern;
 }

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <csignal>
-#include <cstring>
 #include <system_error>
 
 #include "../runtime/error.hpp"
@@ -12,9 +11,7 @@
 /// Runs `body`. Returns: the exit code. A stdout that nobody reads any more is
 /// no failure.
 template <class Body>
-int run_plainly(const char* path, Body body) {
-  const char* const slash = std::strrchr(path, '/');
-  violet::name_program(slash == nullptr ? path : slash + 1);
+int run_plainly(Body body) {
   std::signal(SIGPIPE, SIG_IGN);
   const auto error = violet::caught(body);
   if (!error) return 0;

@@ -18,22 +18,17 @@
 #include <system_error>
 
 #include "../net/net.hpp"
-#include "args.hpp"
+#include "server_args.hpp"
 
 using namespace violet;
 
 namespace {
 
 struct Settings {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 8888;
   std::string folder = ".";
   std::size_t max_transfers = 100;
   std::uint64_t max_size = 0;
   Duration idle_timeout = std::chrono::minutes(1);
-  Duration grace = std::chrono::seconds(5);
-  bool quiet = false;
-  bool verbose = false;
 };
 
 constexpr std::size_t kBlockBytes = 64 * 1024;
@@ -172,28 +167,22 @@ class Uploads {
   int next_ = 1;                         // names before this are taken
 };
 
-Task<> serve_uploads(Settings settings) {
+Task<> serve_uploads(ServerArgs args, Settings settings) {
   remove_leftovers(settings.folder);
   Uploads uploads(settings);
-  ServerOptions options;
-  options.grace = settings.grace;
-  options.log = settings.quiet     ? Log::kErrors
-                : settings.verbose ? Log::kVerbose
-                                   : Log::kNormal;
   auto handler = [&](Connection conn) {
     return uploads.receive(std::move(conn));
   };
-  co_await server(settings.host, settings.port, handler, options);
+  co_await server(args.host(), args.port(), handler, args.options());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  ServerArgs server(8888);
   Settings settings;
   Args args("upload", "stores what each TCP client sends as a new file");
-  args.text("--host", "ADDRESS", "where to listen (127.0.0.1)", settings.host);
-  args.number("--port", "port, 0 for any free one (8888)", settings.port, 0,
-              65535);
+  server.add_where(args, "port, 0 for any free one (8888)");
   args.text("--dir", "FOLDER", "where to store (.)", settings.folder);
   args.number("--max-transfers", "clients that store at a time (100)",
               settings.max_transfers, 1, 100'000);
@@ -201,13 +190,8 @@ int main(int argc, char** argv) {
             0, ~std::uint64_t{0});
   args.time("--idle-timeout", "give up a client that stalls, 0: never (1m)",
             settings.idle_timeout);
-  args.time("--grace", "how long clients may finish at the end (5s)",
-            settings.grace);
-  args.flag("--quiet", "log errors only", settings.quiet);
-  args.flag("--verbose", "log clients that vanish, too", settings.verbose);
+  server.add_manners(args);
   args.parse(argc, argv);
-  std::string refusal;
-  Address::parse(settings.host, settings.port, refusal);
-  if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
-  return run_program(serve_uploads(settings));
+  server.address(args);
+  return run_program(serve_uploads(server, settings));
 }
