@@ -165,77 +165,85 @@ ConnectToAnyEvent connect(const std::vector<Address>& addresses,
 
 // ------------------------------------------------------------------ by a name
 
-ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
-                                       std::uint16_t port,
-                                       ConnectOptions options)
-    : stage_(first_stage(host, port)), options_(options) {
-  if (!std::holds_alternative<Direct>(stage_)) {
-    name_ = concat({host, ":", port});
+struct ConnectToHostEvent::Search {
+  Search(std::string_view host, std::uint16_t port, ConnectOptions how)
+      : name(concat({host, ":", port})),
+        options(how),
+        names(host, port, ResolveOptions()) {}
+
+  /// Returns: false if there is no memory.
+  bool connect_to(std::vector<Address> addresses) noexcept {
+    const bool sorted =
+        has_memory_for([&] { addresses = in_turns(addresses); });
+    any.emplace(std::move(name), std::move(addresses), options);
+    return sorted;
   }
+
+  std::string name;
+  ConnectOptions options;
+  Heirless<ResolveEvent> names;
+  std::optional<Heirless<ConnectToAnyEvent>> any;  // once names has ended
+};
+
+void ConnectToHostEvent::EndSearch::operator()(Search* search) const noexcept {
+  delete search;
 }
 
 // An Address knows one "localhost", and a host has two.
-ConnectToHostEvent::Stage ConnectToHostEvent::first_stage(std::string_view host,
-                                                          std::uint16_t port) {
+ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
+                                       std::uint16_t port,
+                                       ConnectOptions options) {
   std::string refusal;
   const Address number = Address::parse(host, port, refusal);
   if (refusal.empty() && host != "localhost") {
-    return Stage(std::in_place_type<Direct>, number);
+    direct_.emplace(number);
+  } else {
+    search_.reset(new Search(host, port, options));
   }
-  return Stage(std::in_place_type<Names>, host, port, ResolveOptions());
 }
 
 bool ConnectToHostEvent::attempt() noexcept {
-  if (auto* direct = std::get_if<Direct>(&stage_)) {
-    return attempt_part(*direct);
+  if (direct_) return attempt_part(*direct_);
+  if (!search_->any) {
+    if (!attempt_part(search_->names)) return false;
+    if (search_->names.code()) return true;
+    if (!search_->connect_to(search_->names.value())) {
+      error_ = ENOMEM;
+      return true;
+    }
   }
-  if (auto* names = std::get_if<Names>(&stage_)) {
-    if (!attempt_part(*names)) return false;
-    if (names->code()) return true;
-    connect_to(names->value());
-    if (error_ != 0) return true;
-  }
-  return attempt_part(std::get<Any>(stage_));
-}
-
-void ConnectToHostEvent::connect_to(std::vector<Address> addresses) noexcept {
-  const bool sorted = has_memory_for([&] { addresses = in_turns(addresses); });
-  if (!sorted) error_ = ENOMEM;
-  stage_.emplace<Any>(std::move(name_), std::move(addresses), options_);
+  return attempt_part(*search_->any);
 }
 
 void ConnectToHostEvent::undo() noexcept {
-  std::visit([](auto& event) { undo_part(event); }, stage_);
+  if (direct_) return undo_part(*direct_);
+  if (search_->any) return undo_part(*search_->any);
+  undo_part(search_->names);
 }
 
 void ConnectToHostEvent::describe(Description& out) const {
-  std::visit([&](auto& event) { event.describe(out); }, stage_);
+  if (direct_) return direct_->describe(out);
+  if (search_->any) return search_->any->describe(out);
+  search_->names.describe(out);
 }
 
 std::error_code ConnectToHostEvent::code() const noexcept {
   if (error_ != 0) return {error_, std::system_category()};
-  if (auto* names = std::get_if<Names>(&stage_)) return names->code();
-  const auto* direct = std::get_if<Direct>(&stage_);
-  const int error =
-      direct != nullptr ? direct->error() : std::get<Any>(stage_).error();
+  if (search_ && !search_->any) return search_->names.code();
+  const int error = direct_ ? direct_->error() : search_->any->error();
   return {error, std::system_category()};
 }
 
 Connection ConnectToHostEvent::value() noexcept {
   if (code()) return Connection();
-  if (auto* direct = std::get_if<Direct>(&stage_)) {
-    return direct->value();
-  }
-  return std::get<Any>(stage_).value();
+  return direct_ ? direct_->value() : search_->any->value();
 }
 
 Connection ConnectToHostEvent::result() {
   if (error_ != 0) throw_system(error_, "connect");
-  if (auto* direct = std::get_if<Direct>(&stage_)) {
-    return direct->result();
-  }
-  if (auto* names = std::get_if<Names>(&stage_)) names->result();
-  return std::get<Any>(stage_).result();
+  if (direct_) return direct_->result();
+  if (!search_->any) search_->names.result();
+  return search_->any->result();
 }
 
 }  // namespace violet

@@ -14,12 +14,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "connection.hpp"
@@ -125,17 +125,14 @@ class ConnectToHostEvent : public Event {
   Connection result();
 
  private:
-  using Direct = Heirless<ConnectEvent>;
-  using Names = Heirless<ResolveEvent>;
-  using Any = Heirless<ConnectToAnyEvent>;
-  using Stage = std::variant<Direct, Names, Any>;
+  struct Search;  // for a name: its addresses, then one that answers
+  struct EndSearch {
+    void operator()(Search* search) const noexcept;
+  };
 
-  static Stage first_stage(std::string_view host, std::uint16_t port);
-  void connect_to(std::vector<Address> addresses) noexcept;
-
-  Stage stage_;
-  std::string name_;  // with the port; empty for a number
-  ConnectOptions options_;
+  // One of them: a number needs no search, and no memory.
+  std::optional<Heirless<ConnectEvent>> direct_;
+  std::unique_ptr<Search, EndSearch> search_;
 };
 
 /// Connects to a host: a name, or a number as in Address::parse. Of a name all

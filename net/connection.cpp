@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "connection.hpp"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -263,8 +262,7 @@ void SocketEvent::throw_error(const char* call) const {
 
 Connection::Connection(Fd socket) {
   const Address peer = peer_address(socket.get());
-  const int flags = sys::calls->get_flags(socket.get());
-  if (flags >= 0) sys::calls->set_flags(socket.get(), flags | O_NONBLOCK);
+  sys::set_nonblocking(socket.get());
   Slot& slot = internal::open_connection(std::move(socket), peer);
   slot.traits |= kAdopted;
   descriptor_ = Descriptor(slot);
@@ -296,11 +294,7 @@ Address Connection::local() const {
 }
 
 std::pair<Connection, Connection> connected_pair() {
-  int numbers[2];
-  const int result = sys::calls->socketpair(AF_UNIX, SOCK_STREAM, 0, numbers);
-  if (result < 0) throw_system(-result, "socketpair");
-  Fd first(numbers[0]);
-  Fd second(numbers[1]);
+  auto [first, second] = socket_pair(SOCK_STREAM);
   return {Connection(std::move(first)), Connection(std::move(second))};
 }
 

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "datagram.hpp"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -187,14 +186,12 @@ std::string DatagramEvent::object() const {
   if (slot_ == nullptr) return "fd -1";
   const Address peer = internal::noted_peer(*slot_);
   if (is_ip(peer.family())) return peer.text();
-  sockaddr_storage name{};
-  unsigned size = sizeof name;
-  auto* pointer = reinterpret_cast<sockaddr*>(&name);
-  const int unknown = peer.family() != 0
-                          ? sys::calls->getpeername(slot_->fd, pointer, &size)
-                          : sys::calls->getsockname(slot_->fd, pointer, &size);
+  using internal::NameOf;
+  Address name;
+  const int unknown = internal::ask_name(
+      slot_->fd, peer.family() != 0 ? NameOf::kPeer : NameOf::kItself, name);
   if (unknown < 0) return concat({"fd ", slot_->fd});
-  return Address::from(pointer, size).text();
+  return name.text();
 }
 
 DatagramSocket::DatagramSocket(Fd socket) {
@@ -208,8 +205,7 @@ DatagramSocket::DatagramSocket(Fd socket) {
         "violet: a DatagramSocket of another kind of socket: a stream becomes "
         "a Connection or a Listener"));
   }
-  const int flags = sys::calls->get_flags(socket.get());
-  if (flags >= 0) sys::calls->set_flags(socket.get(), flags | O_NONBLOCK);
+  sys::set_nonblocking(socket.get());
   descriptor_ = open_datagrams(std::move(socket), kAdopted);
   internal::note_peer(*descriptor_.slot(), peer());
 }
@@ -243,21 +239,14 @@ Address DatagramSocket::local() const {
 }
 
 Address DatagramSocket::peer() const {
-  sockaddr_storage name{};
-  unsigned size = sizeof name;
-  auto* pointer = reinterpret_cast<sockaddr*>(&name);
-  const int result = sys::calls->getpeername(fd(), pointer, &size);
-  if (result == -ENOTCONN) return Address();
-  if (result < 0) throw_system(-result, "getpeername");
-  return Address::from(pointer, size);
+  Address name;
+  const int result = internal::ask_name(fd(), internal::NameOf::kPeer, name);
+  if (result < 0 && result != -ENOTCONN) throw_system(-result, "getpeername");
+  return name;
 }
 
 std::pair<DatagramSocket, DatagramSocket> connected_datagram_pair() {
-  int numbers[2];
-  const int result = sys::calls->socketpair(AF_UNIX, SOCK_DGRAM, 0, numbers);
-  if (result < 0) throw_system(-result, "socketpair");
-  Fd first(numbers[0]);
-  Fd second(numbers[1]);
+  auto [first, second] = socket_pair(SOCK_DGRAM);
   return {DatagramSocket(std::move(first)), DatagramSocket(std::move(second))};
 }
 

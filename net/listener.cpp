@@ -151,8 +151,7 @@ void Listener::open(Fd socket, std::uint8_t traits) {
 Listener::Listener(Fd socket) {
   const int fd = socket.get();
   expect_to_listen(fd);
-  const int flags = sys::calls->get_flags(fd);
-  if (flags >= 0) sys::calls->set_flags(fd, flags | O_NONBLOCK);
+  sys::set_nonblocking(fd);
   open(std::move(socket), kAdopted);
 }
 

@@ -145,6 +145,19 @@ bool is_localhost(std::string_view name) noexcept {
 
 }  // namespace
 
+struct ResolveEvent::LookUp {
+  using Wait = AbandonEvent<internal::Answer (*)(const internal::Question&),
+                            internal::Question>;
+
+  explicit LookUp(Wait begun) noexcept : wait(std::move(begun)) {}
+
+  Wait wait;
+};
+
+void ResolveEvent::EndLookUp::operator()(LookUp* look_up) const noexcept {
+  delete look_up;
+}
+
 ResolveEvent::ResolveEvent(std::string_view host, std::uint16_t port,
                            ResolveOptions options)
     : host_(host), port_(port), family_(options.family) {
@@ -189,8 +202,8 @@ bool ResolveEvent::attempt() noexcept {
   std::exception_ptr failure;
   if (!look_up_) failure = caught([this] { begin(); });
   if (look_up_) {
-    if (!attempt_part(*look_up_)) return false;
-    failure = caught([this] { answer_ = look_up_->result(); });
+    if (!attempt_part(look_up_->wait)) return false;
+    failure = caught([this] { answer_ = look_up_->wait.result(); });
   }
   if (failure) answer_.code = code_of(failure);
   for (Address& one : answer_.addresses) one.set_port(port_);
@@ -202,13 +215,13 @@ void ResolveEvent::begin() {
   if (question.names && question.names->at_once()) {
     answer_ = internal::look_up(question);
   } else {
-    look_up_.emplace(
-        offload(abandon, pool(), &internal::look_up, std::move(question)));
+    look_up_.reset(new LookUp(
+        offload(abandon, pool(), &internal::look_up, std::move(question))));
   }
 }
 
 void ResolveEvent::undo() noexcept {
-  if (look_up_) undo_part(*look_up_);
+  if (look_up_) undo_part(look_up_->wait);
 }
 
 std::vector<Address> ResolveEvent::result() {

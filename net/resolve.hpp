@@ -20,7 +20,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -90,8 +89,10 @@ class ResolveEvent : public Event {
   std::vector<Address> result();
 
  private:
-  using LookUp = AbandonEvent<internal::Answer (*)(const internal::Question&),
-                              internal::Question>;
+  struct LookUp;
+  struct EndLookUp {
+    void operator()(LookUp* look_up) const noexcept;
+  };
 
   bool know_already();
   bool know(std::initializer_list<const char*> numbers);
@@ -104,7 +105,7 @@ class ResolveEvent : public Event {
   bool known_ = false;   // answer_ or refusal_ was there from the start
   std::string refusal_;  // why it cannot be a host
   internal::Answer answer_;
-  std::optional<LookUp> look_up_;
+  std::unique_ptr<LookUp, EndLookUp> look_up_;  // by the system, on a thread
 };
 
 /// Looks up the addresses of a host.

@@ -100,22 +100,36 @@ void set_no_delay(int fd, int family) noexcept {
   sys::calls->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+std::pair<Fd, Fd> socket_pair(int type) {
+  int numbers[2];
+  const int result = sys::calls->socketpair(AF_UNIX, type, 0, numbers);
+  if (result < 0) throw_system(-result, "socketpair");
+  return {Fd(numbers[0]), Fd(numbers[1])};
+}
+
+int internal::ask_name(int fd, NameOf whose, Address& name) noexcept {
+  sockaddr_storage storage{};
+  unsigned size = sizeof storage;
+  auto* const pointer = reinterpret_cast<sockaddr*>(&storage);
+  const int result = whose == NameOf::kPeer
+                         ? sys::calls->getpeername(fd, pointer, &size)
+                         : sys::calls->getsockname(fd, pointer, &size);
+  if (result >= 0) name = Address::from(pointer, size);
+  return result;
+}
+
 Address local_address(int fd) {
-  sockaddr_storage name{};
-  unsigned size = sizeof name;
-  auto* pointer = reinterpret_cast<sockaddr*>(&name);
-  const int result = sys::calls->getsockname(fd, pointer, &size);
+  Address name;
+  const int result = internal::ask_name(fd, internal::NameOf::kItself, name);
   if (result < 0) throw_system(-result, "getsockname");
-  return Address::from(pointer, size);
+  return name;
 }
 
 Address peer_address(int fd) {
-  sockaddr_storage name{};
-  unsigned size = sizeof name;
-  auto* pointer = reinterpret_cast<sockaddr*>(&name);
-  const int result = sys::calls->getpeername(fd, pointer, &size);
+  Address name;
+  const int result = internal::ask_name(fd, internal::NameOf::kPeer, name);
   if (result < 0) throw_system(-result, "getpeername");
-  return Address::from(pointer, size);
+  return name;
 }
 
 }  // namespace violet

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../runtime/fd.hpp"
@@ -59,9 +60,21 @@ void set_option(int fd, int level, int option, int value, const char* name);
 /// Without effect on sockets other than TCP.
 void set_no_delay(int fd, int family) noexcept;
 
+/// Two unix sockets that are connected with each other. `type`: SOCK_STREAM or
+/// SOCK_DGRAM.
+/// Throws: std::system_error.
+std::pair<Fd, Fd> socket_pair(int type);
+
 /// The address that a socket is bound to, or connected to.
 /// Throws: std::system_error.
 Address local_address(int fd);
 Address peer_address(int fd);
+
+namespace internal {
+enum class NameOf : std::uint8_t { kItself, kPeer };
+
+/// The same. Returns: 0 or a negated error number; `name` is untouched then.
+int ask_name(int fd, NameOf whose, Address& name) noexcept;
+}  // namespace internal
 
 }  // namespace violet

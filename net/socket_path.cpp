@@ -10,18 +10,13 @@
 #include <utility>
 
 #include "../runtime/error.hpp"
+#include "../runtime/file.hpp"
 
 namespace violet {
 
 namespace {
 
 constexpr int kPauseMs = 10;
-
-std::string folder_of(std::string_view path) {
-  const auto slash = path.rfind('/');
-  if (slash == path.npos) return ".";
-  return std::string(path.substr(0, slash == 0 ? 1 : slash));
-}
 
 /// Returns: what connecting to it gives, 0 or a negated error number.
 int knock_at(const Address& address) noexcept {

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdlib>
+#include <new>
+#include <variant>
 
 namespace violet {
 
@@ -77,14 +79,41 @@ void give_back(char* storage, std::size_t size) noexcept {
 
 }  // namespace
 
-void* StreamCore::operator new(std::size_t size) {
-  void* memory = sys::calls->allocate(size);
+/// What the system is asked for in the name of who reads and who writes.
+struct StreamCore::Parts {
+  std::variant<std::monostate, Heirless<RecvEvent>, Heirless<ReadEvent>>
+      incoming;
+  std::variant<std::monostate, Heirless<SendEvent>, Heirless<WriteEvent>>
+      outgoing;
+};
+
+namespace {
+
+class WholeCore final : public StreamCore {
+ public:
+  WholeCore(Connection&& over, Kind what, int number) noexcept
+      : StreamCore(std::move(over), what, number) {}
+
+  Parts parts;
+};
+
+}  // namespace
+
+StreamCore* StreamCore::make(Connection&& over, Kind what, int number) {
+  void* const memory = sys::calls->allocate(sizeof(WholeCore));
   if (memory == nullptr) throw_out_of_memory();
-  return memory;
+  if (number < 0) number = over.fd();
+  return new (memory) WholeCore(std::move(over), what, number);
 }
 
-void StreamCore::operator delete(void* core) noexcept {
-  std::free(core);
+void StreamCore::free() noexcept {
+  auto* const whole = static_cast<WholeCore*>(this);
+  whole->~WholeCore();
+  std::free(whole);
+}
+
+StreamCore::Parts& StreamCore::parts() noexcept {
+  return static_cast<WholeCore*>(this)->parts;
 }
 
 StreamCore::~StreamCore() {
@@ -190,7 +219,7 @@ void StreamEvent::let_core_go() noexcept {
   if (!core_->orphan || core_->reader != nullptr || core_->writer != nullptr) {
     return;
   }
-  delete std::exchange(core_, nullptr);
+  std::exchange(core_, nullptr)->free();
 }
 
 std::string StreamEvent::name() const {
@@ -241,7 +270,7 @@ void StreamReadEvent::undo() noexcept {
 }
 
 void StreamReadEvent::undo_incoming() noexcept {
-  auto& incoming = core_->incoming;
+  auto& incoming = core_->parts().incoming;
   if (auto* recv = std::get_if<Heirless<RecvEvent>>(&incoming))
     undo_part(*recv);
   if (auto* read = std::get_if<Heirless<ReadEvent>>(&incoming))
@@ -258,7 +287,7 @@ bool StreamReadEvent::idle() const noexcept {
 StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
   Core& core = *core_;
   std::span<char> room;
-  if (std::get_if<Heirless<ReadEvent>>(&core.incoming) == nullptr) {
+  if (std::get_if<Heirless<ReadEvent>>(&core.parts().incoming) == nullptr) {
     room = core.room(want);
     if (room.empty()) {
       error_ = ENOMEM;
@@ -284,20 +313,20 @@ StreamReadEvent::Fetched StreamReadEvent::fetch_into(
     return Fetched::kFailed;
   }
   if (core.kind == Core::Kind::kConnection) {
-    auto* recv = std::get_if<Heirless<RecvEvent>>(&core.incoming);
+    auto* recv = std::get_if<Heirless<RecvEvent>>(&core.parts().incoming);
     if (recv == nullptr) {
       Slot* slot = core.connection.descriptor().slot();
-      recv = &core.incoming.emplace<Heirless<RecvEvent>>(slot, room);
+      recv = &core.parts().incoming.emplace<Heirless<RecvEvent>>(slot, room);
     }
     recv->fill(room);
     return conclude(*recv, got);
   }
-  auto* read = std::get_if<Heirless<ReadEvent>>(&core.incoming);
+  auto* read = std::get_if<Heirless<ReadEvent>>(&core.parts().incoming);
   if (read == nullptr && core.kind == Core::Kind::kDescriptor) {
     const Descriptor& owned = core.connection.descriptor();
-    read = &core.incoming.emplace<Heirless<ReadEvent>>(owned, room);
+    read = &core.parts().incoming.emplace<Heirless<ReadEvent>>(owned, room);
   } else if (read == nullptr) {
-    read = &core.incoming.emplace<Heirless<ReadEvent>>(core.fd, room);
+    read = &core.parts().incoming.emplace<Heirless<ReadEvent>>(core.fd, room);
   }
   return conclude(*read, got);
 }
@@ -308,7 +337,7 @@ StreamReadEvent::Fetched StreamReadEvent::conclude(E& part,
   if (!attempt_part(part)) return Fetched::kNotYet;
   error_ = part.error();
   got = part.value();
-  core_->incoming.emplace<std::monostate>();
+  core_->parts().incoming.emplace<std::monostate>();
   if (error_ != 0) {
     // The system tells a reset once, and then an end as if all were well.
     const bool passing =
@@ -556,7 +585,7 @@ void StreamWriteEvent::leave() noexcept {
 
 void StreamWriteEvent::undo() noexcept {
   if (core_ == nullptr || core_->writer != this) return;
-  auto& outgoing = core_->outgoing;
+  auto& outgoing = core_->parts().outgoing;
   if (auto* send = std::get_if<Heirless<SendEvent>>(&outgoing))
     undo_part(*send);
   if (auto* write = std::get_if<Heirless<WriteEvent>>(&outgoing))
@@ -612,19 +641,20 @@ bool StreamWriteEvent::send_some() noexcept {
                 : data_;
   bool done;
   if (core.kind == Core::Kind::kConnection) {
-    auto* send = std::get_if<Heirless<SendEvent>>(&core.outgoing);
+    auto* send = std::get_if<Heirless<SendEvent>>(&core.parts().outgoing);
     if (send == nullptr) {
       Slot* slot = core.connection.descriptor().slot();
-      send = &core.outgoing.emplace<Heirless<SendEvent>>(slot, next);
+      send = &core.parts().outgoing.emplace<Heirless<SendEvent>>(slot, next);
     }
     done = attempt_part(*send);
   } else {
-    auto* write = std::get_if<Heirless<WriteEvent>>(&core.outgoing);
+    auto* write = std::get_if<Heirless<WriteEvent>>(&core.parts().outgoing);
     if (write == nullptr && core.kind == Core::Kind::kDescriptor) {
       const Descriptor& owned = core.connection.descriptor();
-      write = &core.outgoing.emplace<Heirless<WriteEvent>>(owned, next);
+      write = &core.parts().outgoing.emplace<Heirless<WriteEvent>>(owned, next);
     } else if (write == nullptr) {
-      write = &core.outgoing.emplace<Heirless<WriteEvent>>(core.fd, next);
+      write =
+          &core.parts().outgoing.emplace<Heirless<WriteEvent>>(core.fd, next);
     }
     done = attempt_part(*write);
   }
@@ -636,15 +666,17 @@ bool StreamWriteEvent::send_some() noexcept {
 void StreamWriteEvent::note_sent() noexcept {
   Core& core = *core_;
   std::size_t count = 0;
-  if (const auto* send = std::get_if<Heirless<SendEvent>>(&core.outgoing)) {
+  if (const auto* send =
+          std::get_if<Heirless<SendEvent>>(&core.parts().outgoing)) {
     count = send->value();
     error_ = send->error();
   }
-  if (const auto* write = std::get_if<Heirless<WriteEvent>>(&core.outgoing)) {
+  if (const auto* write =
+          std::get_if<Heirless<WriteEvent>>(&core.parts().outgoing)) {
     count = write->value();
     error_ = write->error();
   }
-  core.outgoing.emplace<std::monostate>();
+  core.parts().outgoing.emplace<std::monostate>();
   core.sent += count;
   if (buffered_) return core.sent_out(count);
   data_.remove_prefix(count);
@@ -733,35 +765,24 @@ std::uint64_t CopyEvent::result() const {
 
 // ------------------------------------------------------------------ the stream
 
-namespace {
-
 using internal::StreamCore;
 
-StreamCore* core_over(Descriptor descriptor) {
-  const int fd = descriptor.fd();
-  return new StreamCore(Connection(std::move(descriptor)),
-                        StreamCore::Kind::kDescriptor, fd);
-}
-
-}  // namespace
-
-Stream::Stream(Connection connection) {
-  const int fd = connection.fd();
-  core_ =
-      new StreamCore(std::move(connection), StreamCore::Kind::kConnection, fd);
-}
+Stream::Stream(Connection connection)
+    : core_(StreamCore::make(std::move(connection),
+                             StreamCore::Kind::kConnection)) {}
 
 Stream::Stream(Descriptor descriptor)
-    : core_(core_over(std::move(descriptor))) {}
+    : core_(StreamCore::make(Connection(std::move(descriptor)),
+                             StreamCore::Kind::kDescriptor)) {}
 
 Stream::Stream(int fd)
-    : core_(new StreamCore(Connection(), StreamCore::Kind::kBorrowed, fd)) {}
+    : core_(StreamCore::make(Connection(), StreamCore::Kind::kBorrowed, fd)) {}
 
 Stream::~Stream() {
   if (core_ == nullptr) return;
   core_->drop();
   core_->orphan = true;
-  if (core_->reader == nullptr && core_->writer == nullptr) delete core_;
+  if (core_->reader == nullptr && core_->writer == nullptr) core_->free();
 }
 
 std::string_view Stream::buffered() const noexcept {

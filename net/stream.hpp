@@ -37,7 +37,6 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 #include "../runtime/events.hpp"
 #include "connection.hpp"
@@ -172,13 +171,10 @@ class StreamCore {
   /// Up to so many bytes are stowed away while more are awaited.
   static constexpr std::size_t kStowed = 1024;
 
-  StreamCore(Connection&& over, Kind what, int number) noexcept
-      : connection(std::move(over)), fd(number), kind(what) {}
+  /// Throws: std::bad_alloc.
+  static StreamCore* make(Connection&& over, Kind what, int number = -1);
   StreamCore(const StreamCore&) = delete;
-  ~StreamCore();
-
-  static void* operator new(std::size_t size);
-  static void operator delete(void* core) noexcept;
+  void free() noexcept;
 
   std::size_t unread() const noexcept {
     return static_cast<std::size_t>(end - begin);
@@ -237,10 +233,13 @@ class StreamCore {
   // Who has begun and not ended: one each. And what it does just now.
   StreamReadEvent* reader = nullptr;
   StreamWriteEvent* writer = nullptr;
-  std::variant<std::monostate, Heirless<RecvEvent>, Heirless<ReadEvent>>
-      incoming;
-  std::variant<std::monostate, Heirless<SendEvent>, Heirless<WriteEvent>>
-      outgoing;
+  struct Parts;
+  Parts& parts() noexcept;
+
+ protected:
+  StreamCore(Connection&& over, Kind what, int number) noexcept
+      : connection(std::move(over)), fd(number), kind(what) {}
+  ~StreamCore();
 
  private:
   void release() noexcept;

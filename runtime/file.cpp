@@ -414,12 +414,6 @@ class Temporary {
   bool made_ = false;
 };
 
-std::string folder_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 /// The new file, whole and on the disk.
 Task<> write_new(Temporary& temporary, std::string_view data,
                  unsigned permissions) {

@@ -253,6 +253,13 @@ Task<> rename_file(std::string from, std::string to);
 /// Removes a name of a file. Throws: std::system_error.
 Task<> remove_file(std::string path);
 
+/// The folder in which a path names something: "." if it has no slash.
+inline std::string folder_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  if (slash == path.npos) return ".";
+  return std::string(path.substr(0, slash == 0 ? 1 : slash));
+}
+
 /// Waits until the disk keeps the names in a folder: what was made, renamed and
 /// removed there. Where the file system knows no such thing, it does nothing.
 /// Throws: std::system_error "sync uploads: Input/output error".

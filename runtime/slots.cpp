@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "slots.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -244,11 +243,8 @@ void Slots::distrust_short_reads() noexcept {
 }
 
 Descriptor adopt(Fd fd) {
-  const int flags = sys::calls->get_flags(fd.get());
-  if (flags < 0) throw_system(-flags, concat({"adopt ", fd.get()}));
-  if ((flags & O_NONBLOCK) == 0) {
-    sys::calls->set_flags(fd.get(), flags | O_NONBLOCK);
-  }
+  const int result = sys::set_nonblocking(fd.get());
+  if (result < 0) throw_system(-result, concat({"adopt ", fd.get()}));
   const auto traits = static_cast<std::uint8_t>(kAdopted | traits_of(fd.get()));
   return Descriptor(
       Slots::here().open(std::move(fd), traits, kReadable | kWritable));

@@ -221,6 +221,13 @@ int Calls::poll(pollfd* descriptors, unsigned long count,
   return checked(::poll(descriptors, static_cast<nfds_t>(count), timeout_ms));
 }
 
+int set_nonblocking(int fd) noexcept {
+  const int flags = calls->get_flags(fd);
+  if (flags < 0) return flags;
+  if ((flags & O_NONBLOCK) == 0) calls->set_flags(fd, flags | O_NONBLOCK);
+  return 0;
+}
+
 int poll_now(int fd, short events) noexcept {
   pollfd descriptor{fd, events, 0};
   const int ready =

@@ -196,6 +196,10 @@ inline ssize_t send(int fd, const void* data, std::size_t size) noexcept {
   return checked(::send(fd, data, size, kNoSignal));
 }
 
+/// Makes a descriptor one that never blocks, if what it stands for knows such a
+/// thing. Returns: 0, or a negated error number if there is no such descriptor.
+int set_nonblocking(int fd) noexcept;
+
 /// Repeats a call for as long as a signal interrupts it.
 template <class Call>
 inline auto uninterrupted(Call call) noexcept {
