@@ -163,7 +163,7 @@ std::string headers_needed() {
 
 }  // namespace
 
-TEST_CASE("budget: violet.hpp takes at most 1.8 times its standard headers",
+TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
           "[size]") {
   if (support::kSanitized) {
     std::printf("budget: compile times: not with sanitizers\n");
@@ -180,15 +180,19 @@ TEST_CASE("budget: violet.hpp takes at most 1.8 times its standard headers",
   Source single(folder, "single", kForSingle, whole);
   Source separate(folder, "separate", kForLibrary, whole);
   Source echo(folder, "echo", kForLibrary, example);
-  // In turns, so that all meet the same neighbours.
-  for (int turn = 0; turn < 3; ++turn) {
+  const auto ratio = [&needed](const Source& source) {
+    return source.seconds() / needed.seconds();
+  };
+  const auto holds = [&] {
+    return ratio(single) <= 1.6 && ratio(separate) <= 1.6;
+  };
+  // In turns, so that all meet the same neighbours; and more turns on a machine
+  // that is not quiet, since what they add to the least goes to nothing.
+  for (int turn = 0; turn < 3 || (turn < 20 && !holds()); ++turn) {
     for (Source* source : {&needed, &single, &separate, &echo}) {
       source->measure();
     }
   }
-  const auto ratio = [&needed](const Source& source) {
-    return source.seconds() / needed.seconds();
-  };
   std::printf(
       "budget: %s -O0: the standard headers %.2f s, violet.hpp %.2f s "
       "(x%.2f), the headers it is made of %.2f s (x%.2f), the README's echo "
@@ -196,8 +200,8 @@ TEST_CASE("budget: violet.hpp takes at most 1.8 times its standard headers",
       compiler_name().c_str(), needed.seconds(), single.seconds(),
       ratio(single), separate.seconds(), ratio(separate), echo.seconds(),
       ratio(echo));
-  CHECK(ratio(single) <= 1.8);
-  CHECK(ratio(separate) <= 1.8);
+  CHECK(ratio(single) <= 1.6);
+  CHECK(ratio(separate) <= 1.6);
   CHECK(ratio(echo) <= 2.5);
 
   if (!kAsioIsHere) {
