@@ -2,8 +2,11 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <algorithm>
 #include <fstream>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "program.hpp"
@@ -60,6 +63,34 @@ TEST_CASE("readme: every example compiles and does its work", "[readme]") {
     Program program({path});
     CHECK(program.wait().code == 0);
     CHECK(program.err() == "");
+  }
+}
+
+TEST_CASE("readme: the three servers are those in apps", "[readme]") {
+  const auto without_margins = [](const std::string& text) {
+    std::istringstream lines(text);
+    std::string out;
+    for (std::string line; std::getline(lines, line);) {
+      out += line.substr(std::min(line.find_first_not_of(' '), line.size()));
+      out += '\n';
+    }
+    return out;
+  };
+  const std::string readme = contents("README.md");
+  const std::size_t begin = readme.find("## Why coroutines\n");
+  REQUIRE(begin != readme.npos);
+  const std::string section = without_margins(
+      readme.substr(begin, readme.find("\n## ", begin) - begin));
+  for (const auto& [path, function] :
+       {std::pair("apps/echo_blocking.cpp", "void echo(int client) {\n"),
+        std::pair("apps/echo_callbacks.cpp", "bool on_ready() {\n"),
+        std::pair("apps/echo.cpp", "Task<> echo(Connection conn) {\n")}) {
+    CAPTURE(path);
+    const std::string shown = section.substr(section.find(function));
+    const std::string source = without_margins(contents(path));
+    // The function ends before the empty line behind it.
+    const std::string code = shown.substr(0, shown.find("\n\n") + 1);
+    CHECK(source.find(code) != source.npos);
   }
 }
 
