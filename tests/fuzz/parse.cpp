@@ -86,17 +86,32 @@ void check_path(const Target& target) {
   }
 }
 
-void check_request(const Input& input) {
-  RequestParser whole(kLimits);
-  RequestParser cut(kLimits);
+/// Reads the input whole and in pieces. Returns: true if there is a head.
+template <class Parser>
+bool read_both_ways(const Input& input, Parser& whole) {
+  Parser cut(kLimits);
   feed_whole(whole, input.text);
   feed_cut(cut, input);
   promise(whole.done() == cut.done(), "cuts make no difference");
   promise(whole.fault() == cut.fault(), "cuts make no difference to faults");
-  if (!whole.done()) return;
+  if (!whole.done()) return false;
   check_head(whole);
   check_same(whole.head(), cut.head());
   promise(whole.text() == cut.text(), "cuts make no difference to the text");
+  return true;
+}
+
+/// Reads what was written of a head.
+template <class Parser>
+void read_again(Parser& again, const std::string& text, const Head& head) {
+  again.feed(text);
+  promise(again.done(), "what was written can be read");
+  check_same(head, again.head());
+}
+
+void check_request(const Input& input) {
+  RequestParser whole(kLimits);
+  if (!read_both_ways(input, whole)) return;
   const RequestHead& head = whole.head();
   check_within(head.method, whole.text());
   check_within(head.target, whole.text());
@@ -112,9 +127,7 @@ void check_request(const Input& input) {
   write_fields(writer, head);
   if (head.minor_version == 0) return;  // what is written is 1.1
   RequestParser again;
-  again.feed(text);
-  promise(again.done(), "what was written can be read");
-  check_same(head, again.head());
+  read_again(again, text, head);
   promise(head.method == again.head().method, "the same method");
   promise(head.target == again.head().target, "the same target");
   promise(head.host == again.head().host, "the same host");
@@ -123,14 +136,7 @@ void check_request(const Input& input) {
 
 void check_response(const Input& input) {
   ResponseParser whole(kLimits);
-  ResponseParser cut(kLimits);
-  feed_whole(whole, input.text);
-  feed_cut(cut, input);
-  promise(whole.done() == cut.done(), "cuts make no difference");
-  promise(whole.fault() == cut.fault(), "cuts make no difference to faults");
-  if (!whole.done()) return;
-  check_head(whole);
-  check_same(whole.head(), cut.head());
+  if (!read_both_ways(input, whole)) return;
   const ResponseHead& head = whole.head();
   (void)body_of(head, "GET");
 
@@ -139,9 +145,7 @@ void check_response(const Input& input) {
   writer.response(head.status, head.reason);
   write_fields(writer, head);
   ResponseParser again;
-  again.feed(text);
-  promise(again.done(), "what was written can be read");
-  check_same(head, again.head());
+  read_again(again, text, head);
   promise(head.status == again.head().status, "the same status");
   promise(head.reason == again.head().reason, "the same reason");
 }
