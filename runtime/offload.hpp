@@ -164,10 +164,31 @@ class OffloadWait : public Event, public Errand, public PoolCall {
   bool given_up_ = false;
 };
 
+namespace internal {
+
+/// Calls it on the other thread. What cannot be called there is told of it
+/// once, and yields nothing.
+template <class F, class... Args>
+decltype(auto) call_there(F& function, Args&... arguments) {
+  constexpr bool kCallable = requires { function(arguments...); };
+  static_assert(kCallable,
+                "violet: offload(f) calls f() on another thread, and this "
+                "cannot be called so");
+  if constexpr (kCallable) {
+    constexpr bool kTask = is_task<decltype(function(arguments...))>;
+    static_assert(!kTask,
+                  "violet: offload takes a plain function that may block; a "
+                  "task is awaited, and runs on the loop");
+    if constexpr (!kTask) return function(arguments...);
+  }
+}
+
+}  // namespace internal
+
 template <class F>
 class OffloadEvent final : public OffloadWait {
  public:
-  using Value = std::invoke_result_t<F&>;
+  using Value = decltype(internal::call_there(std::declval<F&>()));
 
   OffloadEvent(OffloadPool& pool, F&& function)
       : OffloadWait(pool), function_(std::forward<F>(function)) {}
@@ -183,7 +204,8 @@ class OffloadEvent final : public OffloadWait {
 
  private:
   void work() noexcept override {
-    outcome_.keep([this]() -> Value { return function_(); });
+    outcome_.keep(
+        [this]() -> Value { return internal::call_there(function_); });
   }
 
   F function_;  // the caller's, if it has a name
@@ -232,7 +254,8 @@ namespace internal {
 template <class F, class... Args>
 class AbandonedCall final : public HeapCall {
  public:
-  using Value = std::invoke_result_t<F&, Args&...>;
+  using Value =
+      decltype(call_there(std::declval<F&>(), std::declval<Args&>()...));
 
   template <class G, class... As>
   explicit AbandonedCall(OffloadPool& pool, G&& function, As&&... arguments)
@@ -244,8 +267,10 @@ class AbandonedCall final : public HeapCall {
 
  private:
   void work() noexcept override {
-    outcome.keep(
-        [this]() -> Value { return std::apply(function_, arguments_); });
+    const auto call = [this](auto&... arguments) -> Value {
+      return call_there(function_, arguments...);
+    };
+    outcome.keep([&]() -> Value { return std::apply(call, arguments_); });
   }
 
   [[no_unique_address]] F function_;
@@ -282,17 +307,9 @@ class AbandonEvent final : public Event {
 
 namespace internal {
 
-// What a wrong callable is told, in one place.
-template <class F, class... Args>
-constexpr bool check_offloaded() noexcept {
-  static_assert(std::is_invocable_v<F, Args...>,
-                "violet: offload(f) calls f() on another thread, and this "
-                "cannot be called so");
-  if constexpr (std::is_invocable_v<F, Args...>) {
-    static_assert(!is_task<std::invoke_result_t<F, Args...>>,
-                  "violet: offload takes a plain function that may block; a "
-                  "task is awaited, and runs on the loop");
-  }
+// What a closure without a name is told, in one place.
+template <class F>
+constexpr bool check_captures() noexcept {
   static_assert(survives_co_await<F>(),
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it goes into offload: g++ 12 destroys its captures "
@@ -315,7 +332,7 @@ constexpr bool check_offloaded() noexcept {
 /// Cost: no allocation; two switches of threads, some 10 us.
 template <class F>
 OffloadEvent<F> offload(OffloadPool& pool, F&& function) {
-  static_assert(internal::check_offloaded<F&&>());
+  static_assert(internal::check_captures<F&&>());
   return OffloadEvent<F>(pool, std::forward<F>(function));
 }
 
@@ -336,7 +353,7 @@ OffloadEvent<F> offload(F&& function) {
 /// Cost: one allocation.
 template <class F, class... Args>
 auto offload(Abandon, OffloadPool& pool, F&& function, Args&&... arguments) {
-  static_assert(internal::check_offloaded<F&&, std::decay_t<Args>&...>());
+  static_assert(internal::check_captures<F&&>());
   static_assert((!internal::is_view<std::decay_t<Args>> && ...),
                 "violet: a call that may be left behind owns what it uses: "
                 "pass the owner (a std::string, a std::vector), not a view");

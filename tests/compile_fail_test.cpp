@@ -29,7 +29,8 @@ const char* const kWrong[] = {
     "spawn_plain",         "server_closure",  "serve_closure",
     "spawn_arguments",     "generator_await", "generator_reference",
     "generator_aggregate", "drop_generator",  "send_aggregate",
-    "channel_item",
+    "channel_item",        "offload_task",    "offload_arguments",
+    "offload_closure",     "offload_view",
 };
 
 /// How many lines the whole answer may have. Each `#include` on the way to

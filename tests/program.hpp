@@ -480,9 +480,7 @@ struct Example {
   bool has(std::string_view part) const { return text.find(part) != text.npos; }
   bool is_program() const { return has("int main("); }
   /// One that runs until somebody stops it.
-  bool is_server() const {
-    return has("run_program(") || has("run_server(");
-  }
+  bool is_server() const { return has("run_program(") || has("run_server("); }
 
   /// The same server at any free port.
   Example at_any_port() const {
