@@ -226,7 +226,8 @@ TEST_CASE("load: at a rate a stall is charged with all that it held up",
   CHECK(load.value("p50") > 100'000);  // 199 ms if the machine is quick
 }
 
-TEST_CASE("load: nobody there is told in one line", "[load]") {
+TEST_CASE("load: nobody there is told in one line",
+          "[load][libkqueue:so_error]") {
   const Load load("127.0.0.1:1");
   CHECK(load.end.code == 1);
   CHECK(load.err == "load: connect 127.0.0.1:1: Connection refused\n");

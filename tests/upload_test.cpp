@@ -133,7 +133,8 @@ TEST_CASE("upload: a file is not seen before all of it is there", "[upload]") {
   CHECK(store.names() == Words{"upload-1"});
 }
 
-TEST_CASE("upload: a reset leaves nothing", "[upload]") {
+TEST_CASE("upload: a reset leaves nothing",
+          "[upload][libkqueue:so_error]") {
   const Store store;
   Upload upload(store);
   for (int i = 0; i < 20; ++i) {
@@ -250,7 +251,7 @@ TEST_CASE("upload: a folder that is not there is told in one line",
 }
 
 TEST_CASE("upload: a thousand clients at once, half of which reset",
-          "[upload]") {
+          "[upload][libkqueue:so_error]") {
   const ManyDescriptors many;
   REQUIRE(many.at_least(1100));
   const Store store;
