@@ -269,11 +269,17 @@ Connection::Connection(Fd socket) {
 }
 
 void Connection::shutdown(Half half) const {
+  std::error_code code;
+  shutdown(half, code);
+  if (code) throw_system(code.value(), concat({"shutdown ", peer().text()}));
+}
+
+void Connection::shutdown(Half half, std::error_code& code) const noexcept {
   const int how = half == Half::kReceiving ? SHUT_RD
                   : half == Half::kSending ? SHUT_WR
                                            : SHUT_RDWR;
   const int result = sys::calls->shutdown(fd(), how);
-  if (result < 0) throw_system(-result, concat({"shutdown ", peer().text()}));
+  code.assign(-std::min(result, 0), std::system_category());
 }
 
 Task<> take_leave(const Connection& conn) {

@@ -289,6 +289,7 @@ class Connection {
   /// Ends one direction: after kSending the peer reads the end of stream.
   /// Throws: std::system_error.
   void shutdown(Half half) const;
+  void shutdown(Half half, std::error_code& code) const noexcept;
 
   /// Closes now. A job that waits on it gets bad_file_descriptor.
   void close() noexcept { descriptor_.close(); }

@@ -206,7 +206,7 @@ class DescriptorEvent : public SlotEvent {
   int fd_;
 };
 
-class ReadableEvent final : public DescriptorEvent {
+class ReadableEvent : public DescriptorEvent {
  public:
   explicit ReadableEvent(int fd) noexcept : DescriptorEvent(fd) {}
   explicit ReadableEvent(const Descriptor& owned) noexcept
@@ -216,12 +216,14 @@ class ReadableEvent final : public DescriptorEvent {
   void describe(Description& out) const override {
     out.text = concat({"readable ", name()});
   }
+  int error() const noexcept { return error_; }
+  void value() const noexcept {}
   void result() const {
     if (error_ != 0) raise("readable", name());
   }
 };
 
-class WritableEvent final : public DescriptorEvent {
+class WritableEvent : public DescriptorEvent {
  public:
   explicit WritableEvent(int fd) noexcept : DescriptorEvent(fd) {}
   explicit WritableEvent(const Descriptor& owned) noexcept
@@ -231,6 +233,8 @@ class WritableEvent final : public DescriptorEvent {
   void describe(Description& out) const override {
     out.text = concat({"writable ", name()});
   }
+  int error() const noexcept { return error_; }
+  void value() const noexcept {}
   void result() const {
     if (error_ != 0) raise("writable", name());
   }
@@ -247,6 +251,13 @@ inline ReadableEvent readable(int fd) noexcept {
 inline ReadableEvent readable(const Descriptor& owned) noexcept {
   return ReadableEvent(owned);
 }
+inline Coded<ReadableEvent> readable(int fd, std::error_code& code) noexcept {
+  return Coded<ReadableEvent>(readable(fd), code);
+}
+inline Coded<ReadableEvent> readable(const Descriptor& owned,
+                                     std::error_code& code) noexcept {
+  return Coded<ReadableEvent>(readable(owned), code);
+}
 
 /// The same for writing.
 inline WritableEvent writable(int fd) noexcept {
@@ -254,6 +265,13 @@ inline WritableEvent writable(int fd) noexcept {
 }
 inline WritableEvent writable(const Descriptor& owned) noexcept {
   return WritableEvent(owned);
+}
+inline Coded<WritableEvent> writable(int fd, std::error_code& code) noexcept {
+  return Coded<WritableEvent>(writable(fd), code);
+}
+inline Coded<WritableEvent> writable(const Descriptor& owned,
+                                     std::error_code& code) noexcept {
+  return Coded<WritableEvent>(writable(owned), code);
 }
 
 namespace internal {

@@ -424,6 +424,11 @@ TEST_CASE("connection: either half and both can be shut down", "[connection]") {
     Connection closed;
     CHECK(thrown<std::system_error>([&] { closed.shutdown(Half::kBoth); }) ==
           "shutdown nowhere: Bad file descriptor");
+    std::error_code code;
+    closed.shutdown(Half::kBoth, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+    ends.first.shutdown(Half::kSending, code);
+    CHECK(!code);
   });
 }
 

@@ -761,6 +761,25 @@ TEST_CASE("write: a waiting descriptor is registered once in its life",
   CHECK(counted.poller.changes == 0);
 }
 
+TEST_CASE("readable: the error_code form clears or sets the code",
+          "[events]") {
+  play([]() -> Task<> {
+    Pair pipe = make_pipe();
+    auto code = std::make_error_code(std::errc::io_error);
+    co_await writable(pipe[1].get(), code);
+    CHECK(!code);
+    co_await readable(-1, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+    const Descriptor out = adopt(std::move(pipe[1]));
+    co_await writable(out, code);
+    CHECK(!code);
+    Descriptor in = adopt(std::move(pipe[0]));
+    in.close();
+    co_await readable(in, code);
+    CHECK(code == std::errc::bad_file_descriptor);
+  });
+}
+
 TEST_CASE("readable: it consumes nothing and can be awaited again",
           "[events]") {
   const MaybeShortIo io;
