@@ -100,6 +100,9 @@ void SendFileEvent::describe(Description& out) const {
 
 Task<FileSent> sendfile(const Connection& to, const File& from,
                         std::uint64_t offset, std::uint64_t count) {
+  if (static_cast<std::int64_t>(offset) < 0) {
+    throw_system(EINVAL, concat({"sendfile ", from.path()}));
+  }
   FileSent done;
   bool refused = false;
   std::unique_ptr<char[]> buffer;  // once it is refused

@@ -28,6 +28,13 @@ void check(std::int64_t result, const char* call, const std::string& path) {
   }
 }
 
+/// The system would cut the path there, and take another file.
+void refuse_nul(const char* call, std::string path) {
+  if (path.find('\0') == path.npos) return;
+  std::replace(path.begin(), path.end(), '\0', '?');
+  throw_system(EINVAL, concat({call, " ", path, ", a path with a NUL"}));
+}
+
 }  // namespace
 
 FileOptions for_writing() noexcept {
@@ -79,14 +86,14 @@ int internal::FileState::open(const FileOptions& options) noexcept {
 // --------------------------------------------------------- reading and writing
 
 FileEvent::FileEvent(std::shared_ptr<internal::FileState> state, Does does,
-                     char* data, std::size_t size, std::int64_t offset) noexcept
+                     char* data, std::size_t size, Offset offset) noexcept
     : OffloadWait(OffloadPool::standard()),
       state_(std::move(state)),
       data_(data),
       size_(size),
-      offset_(offset),
+      offset_(static_cast<std::int64_t>(offset.value_or(0))),
       does_(does),
-      sequential_(offset == kSequential) {}
+      sequential_(!offset) {}
 
 FileEvent::FileEvent(FileEvent&& other) noexcept
     : OffloadWait(std::move(other)),
@@ -116,12 +123,12 @@ bool FileEvent::start() noexcept {
     error_ = EBADF;
   } else if (sequential_ && state_->positioned) {
     error_ = EBUSY;
+  } else {
+    if (sequential_) offset_ = state_->position;
+    if (offset_ < 0) error_ = EINVAL;  // to read_cached() it means something
   }
   if (error_ != 0) return false;
-  if (sequential_) {
-    offset_ = state_->position;
-    state_->positioned = true;
-  }
+  if (sequential_) state_->positioned = true;
   return started_ = true;
 }
 
@@ -233,7 +240,7 @@ std::size_t FileEvent::result() const {
 
 internal::FileState& File::state(const char* call) const {
   if (*this) return *state_;
-  throw_system(EBADF, concat({call, " ", path()}));
+  throw_system(EBADF, concat({call, " a closed file"}));
 }
 
 Task<std::uint64_t> File::size() const {
@@ -296,6 +303,7 @@ Task<> File::close() {
 }
 
 Task<File> open_file(std::string path, FileOptions options) {
+  refuse_nul("open", path);
   auto state = std::make_shared<internal::FileState>(std::move(path));
   const int error = co_await offload([&] { return state->open(options); });
   if (error == ESPIPE) {
@@ -308,12 +316,15 @@ Task<File> open_file(std::string path, FileOptions options) {
 }
 
 Task<> rename_file(std::string from, std::string to) {
+  refuse_nul("rename", from);
+  refuse_nul("rename to", to);
   const int result = co_await offload(
       [&] { return sys::file_calls->rename(from.c_str(), to.c_str()); });
   check(result, "rename", concat({from, " to ", to}));
 }
 
 Task<> remove_file(std::string path) {
+  refuse_nul("remove", path);
   const int result =
       co_await offload([&] { return sys::calls->unlink(path.c_str()); });
   check(result, "remove", path);
@@ -336,6 +347,7 @@ int sync_names(const char* folder) noexcept {
 }  // namespace
 
 Task<> sync_folder(std::string path) {
+  refuse_nul("sync", path);
   const int result = co_await offload([&] { return sync_names(path.c_str()); });
   check(result, "sync", path);
 }
@@ -385,7 +397,8 @@ namespace {
 /// destructor that can only block; but a name that was just made is at hand.
 class Temporary {
  public:
-  explicit Temporary(const std::string& beside) : beside_(beside) {}
+  explicit Temporary(const std::string& beside)
+      : beside_(beside.substr(0, beside.rfind('/') + 1 + kMostOfName)) {}
   Temporary(const Temporary&) = delete;
   ~Temporary() {
     if (made_) sys::calls->unlink(path_.c_str());
@@ -408,8 +421,10 @@ class Temporary {
   void kept() noexcept { made_ = false; }
 
  private:
+  static constexpr std::size_t kMostOfName = 200;  // bytes; names have 255
+
   static inline std::atomic<unsigned> count = 0;
-  std::string beside_;
+  std::string beside_;  // perhaps not all of its name
   std::string path_;
   bool made_ = false;
 };
@@ -437,6 +452,7 @@ Task<> write_new(Temporary& temporary, std::string_view data,
 }  // namespace
 
 Task<> replace_file(std::string path, std::string data, unsigned permissions) {
+  refuse_nul("replace", path);
   Temporary temporary(path);
   co_await write_new(temporary, data, permissions);
   const std::string folder = folder_of(path);

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -81,10 +82,10 @@ class FileEvent : public OffloadWait {
 
  protected:
   enum class Does : std::uint8_t { kRead, kWrite };
-  static constexpr std::int64_t kSequential = -1;
+  using Offset = std::optional<std::uint64_t>;  // none: where the last ended
 
   FileEvent(std::shared_ptr<internal::FileState> state, Does does, char* data,
-            std::size_t size, std::int64_t offset) noexcept;
+            std::size_t size, Offset offset) noexcept;
   FileEvent(FileEvent&& other) noexcept;
   ~FileEvent() = default;
 
@@ -115,7 +116,7 @@ class FileEvent : public OffloadWait {
 class FileReadEvent : public FileEvent {
  public:
   FileReadEvent(std::shared_ptr<internal::FileState> state,
-                std::span<char> buffer, std::int64_t offset) noexcept
+                std::span<char> buffer, Offset offset = {}) noexcept
       : FileEvent(std::move(state), Does::kRead, buffer.data(), buffer.size(),
                   offset) {}
 };
@@ -123,7 +124,7 @@ class FileReadEvent : public FileEvent {
 class FileWriteEvent : public FileEvent {
  public:
   FileWriteEvent(std::shared_ptr<internal::FileState> state,
-                 std::string_view data, std::int64_t offset) noexcept
+                 std::string_view data, Offset offset = {}) noexcept
       : FileEvent(std::move(state), Does::kWrite,
                   const_cast<char*>(data.data()), data.size(), offset) {}
 };
@@ -151,7 +152,7 @@ class File {
   /// Lifetime: the buffer outlives the wait.
   FileReadEvent read_at(std::span<char> buffer,
                         std::uint64_t offset) const noexcept {
-    return FileReadEvent(state_, buffer, static_cast<std::int64_t>(offset));
+    return FileReadEvent(state_, buffer, offset);
   }
   Coded<FileReadEvent> read_at(std::span<char> buffer, std::uint64_t offset,
                                std::error_code& code) const noexcept {
@@ -162,7 +163,7 @@ class File {
   /// Throws: also Misuse if another job does that now.
   /// Kill: also, the next one begins at the same place.
   FileReadEvent read(std::span<char> buffer) const noexcept {
-    return FileReadEvent(state_, buffer, kSequential);
+    return FileReadEvent(state_, buffer);
   }
   Coded<FileReadEvent> read(std::span<char> buffer,
                             std::error_code& code) const noexcept {
@@ -178,7 +179,7 @@ class File {
   /// it may have been written.
   FileWriteEvent write_at(std::string_view data,
                           std::uint64_t offset) const noexcept {
-    return FileWriteEvent(state_, data, static_cast<std::int64_t>(offset));
+    return FileWriteEvent(state_, data, offset);
   }
   Coded<FileWriteEvent> write_at(std::string_view data, std::uint64_t offset,
                                  std::error_code& code) const noexcept {
@@ -189,7 +190,7 @@ class File {
   /// Throws: also Misuse if another job does that now.
   /// Kill: position() tells how much was written.
   FileWriteEvent write(std::string_view data) const noexcept {
-    return FileWriteEvent(state_, data, kSequential);
+    return FileWriteEvent(state_, data);
   }
   Coded<FileWriteEvent> write(std::string_view data,
                               std::error_code& code) const noexcept {
@@ -233,8 +234,6 @@ class File {
   std::string path() const { return state_ ? state_->path : std::string(); }
 
  private:
-  static constexpr std::int64_t kSequential = -1;
-
   internal::FileState& state(const char* call) const;
 
   std::shared_ptr<internal::FileState> state_;
@@ -281,7 +280,8 @@ Task<> write_file(std::string path, std::string data);
 /// The same, but whoever opens the file sees all that was in it before or all
 /// of `data`, also after a crash of the machine: a new file beside it is
 /// written, synced and renamed, and the folder is synced. The new file has the
-/// permissions given, and the old one's other names keep what was there.
+/// permissions given, and the old one's other names keep what was there. Of a
+/// symbolic link it is the link that is replaced.
 /// Throws: std::system_error; the old file is untouched then, and the new one
 /// removed, unless only the folder could not be synced.
 /// Kill: the same, until it is renamed.

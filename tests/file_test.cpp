@@ -309,6 +309,60 @@ TEST_CASE("file: errors name the call and the file", "[file][threads]") {
   run(body());
 }
 
+TEST_CASE("file: an offset beyond all files is not taken for the position",
+          "[file][threads]") {
+  const Folder folder;
+  make(folder / "a", "abcdefghij");
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file(folder / "a", for_updating());
+    file.seek(3);
+    std::error_code code;
+    char buffer[4];
+    const auto top = std::uint64_t{1} << 63;
+    for (const std::uint64_t offset : {~std::uint64_t{0}, top, top + 3}) {
+      const std::size_t got = co_await file.read_at(buffer, offset, code);
+      CHECK(got == 0);
+      CHECK(code == std::errc::invalid_argument);
+      const std::size_t put = co_await file.write_at("XY", offset, code);
+      CHECK(put == 0);
+      CHECK(code == std::errc::invalid_argument);
+      CHECK(file.position() == 3);
+    }
+    file.seek(~std::uint64_t{0});
+    co_await file.read(buffer, code);
+    CHECK(code == std::errc::invalid_argument);
+  };
+  run(body());
+  CHECK(content_of(folder / "a") == "abcdefghij");
+}
+
+TEST_CASE("file: a path with a NUL does not lead to the file before it",
+          "[file][threads]") {
+  const Folder folder;
+  make(folder / "keep", "kept");
+  const std::string path = folder / std::string("keep\0.tmp", 9);
+  const auto refused = [](Task<> task) {
+    std::string error;
+    try {
+      run(std::move(task));
+    } catch (const std::system_error& caught) {
+      CHECK(caught.code() == std::errc::invalid_argument);
+      error = caught.what();
+    }
+    return error;
+  };
+  const auto open = [](std::string p) -> Task<> { co_await open_file(p); };
+  CHECK(contains(refused(remove_file(path)), "keep?.tmp, a path with a NUL"));
+  CHECK(refused(write_file(path, "lost")) != "");
+  CHECK(refused(replace_file(path, "lost")) != "");
+  CHECK(refused(rename_file(path, folder / "b")) != "");
+  CHECK(refused(rename_file(folder / "keep", path)) != "");
+  CHECK(refused(sync_folder(path)) != "");
+  CHECK(refused(open(path)) != "");
+  CHECK(content_of(folder / "keep") == "kept");
+  CHECK(folder.files() == 1);
+}
+
 TEST_CASE("file: the error_code forms set instead of throwing",
           "[file][threads]") {
   const Folder folder;
@@ -572,6 +626,15 @@ TEST_CASE("replace_file: the new file is whole, and its folder synced",
   CHECK(content_of(folder / "a") == "new");
   CHECK(folder.files() == 1);
   CHECK(plan.count(Call::kSync) == 2);
+}
+
+TEST_CASE("replace_file: a name may be as long as names are",
+          "[file][threads]") {
+  const Folder folder;
+  const std::string longest(255, 'n');
+  run(replace_file(folder / longest, "new"));
+  CHECK(content_of(folder / longest) == "new");
+  CHECK(folder.files() == 1);
 }
 
 TEST_CASE("replace_file: whatever fails, the old file stays and no other",

@@ -89,6 +89,20 @@ TEST_CASE("sendfile: a range of a file arrives", "[sendfile][threads]") {
   CHECK_FALSE(sent.ended);
 }
 
+TEST_CASE("sendfile: an offset beyond all files is refused",
+          "[sendfile][threads]") {
+  const Named file("abc");
+  FileSent sent;
+  const auto body = [&]() -> Task<> {
+    Ends ends = co_await tcp_ends();
+    co_await send_all(std::move(ends.first), file.path(), ~std::uint64_t{0}, 10,
+                      sent);
+  };
+  CHECK_THROWS_WITH(run(body()),
+                    "sendfile " + file.path() + ": Invalid argument");
+  CHECK(sent.bytes == 0);
+}
+
 TEST_CASE("sendfile: a file that ends early is told from one that does not",
           "[sendfile][threads]") {
   const MaybeShortIo io;
