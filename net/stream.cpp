@@ -389,9 +389,10 @@ struct Match {
   std::size_t which = 0;
 };
 
-std::size_t next_of(char byte, std::string_view text,
-                    std::size_t from) noexcept {
-  const std::size_t found = text.find(byte, from);
+/// Where that byte is between two places.
+std::size_t next_of(char byte, std::string_view text, std::size_t from,
+                    std::size_t to) noexcept {
+  const std::size_t found = text.substr(0, to).find(byte, from);
   return found == std::string_view::npos ? kNowhere : found;
 }
 
@@ -415,14 +416,15 @@ Match match_at(std::size_t at, std::string_view text,
   return match;
 }
 
-/// Finds the earliest separator. Looks for the first byte of each with
-/// memchr(3), which passes over each byte once, and compares there.
-Match find(const Separators& separators, std::string_view text,
-           std::size_t from, bool whole) noexcept {
+/// Finds the earliest separator that begins between two places. Looks for the
+/// first byte of each with memchr(3), which passes over each byte once, and
+/// compares there. Returns: with at == `to`, if there is none.
+Match find_within(const Separators& separators, std::string_view text,
+                  std::size_t from, std::size_t to, bool whole) noexcept {
   std::array<std::size_t, Separators::kMost> next;
   next.fill(kNowhere);
   for (std::size_t i = 0; i < separators.size(); ++i) {
-    next[i] = next_of(separators[i].front(), text, from);
+    next[i] = next_of(separators[i].front(), text, from, to);
   }
   for (;;) {
     const std::size_t at = *std::min_element(next.begin(), next.end());
@@ -433,18 +435,34 @@ Match find(const Separators& separators, std::string_view text,
     if (match.size > 0 || (open && !whole)) return match;
     for (std::size_t i = 0; i < separators.size(); ++i) {
       if (next[i] != at) continue;
-      next[i] = next_of(separators[i].front(), text, at + 1);
+      next[i] = next_of(separators[i].front(), text, at + 1, to);
     }
   }
   Match none;
-  none.at = text.size();
+  none.at = to;
   return none;
+}
+
+/// Finds the earliest separator. Where one is near and another far or nowhere,
+/// the search for the other must not pass over all that follows each time: so
+/// it goes on from part to part, each twice as large.
+Match find(const Separators& separators, std::string_view text,
+           std::size_t from, bool whole) noexcept {
+  std::size_t part = 256;
+  for (;;) {
+    const std::size_t to = std::min(sum_of(from, part), text.size());
+    const Match match = find_within(separators, text, from, to, whole);
+    if (match.at < to || to == text.size()) return match;
+    from = to;
+    part *= 2;
+  }
 }
 
 }  // namespace
 
 bool ReadUntilEvent::look() noexcept {
-  const std::string_view text(data(), unread());
+  // What lies beyond the limit decides nothing.
+  const std::string_view text(data(), std::min(unread(), want()));
   const Match match = find(separators_, text, scanned_, ended());
   if (match.size == 0) return look_at_rest(match.at);
   if (match.at > limit_) return fail(kTooLong);

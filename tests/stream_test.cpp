@@ -293,6 +293,36 @@ TEST_CASE("stream: however a text is split, its pieces are the same",
   });
 }
 
+TEST_CASE("stream: a separator is found wherever it begins", "[stream]") {
+  // The search goes from part to part; the first two end at 256 and at 768.
+  for (const std::size_t end : {256u, 768u}) {
+    for (std::size_t at = end - 4; at <= end + 2; ++at) {
+      const std::string before(at, 'x');
+      const std::string text = before + "\r\n" + before + "\r\r\nrest";
+      const Lines pieces = pieces_from({text}, {"\r\r\n", "\r\n", "\1"});
+      REQUIRE(pieces == Lines{"1:" + before, "0:" + before, "end:rest"});
+    }
+  }
+}
+
+TEST_CASE("stream: one separator that never comes does not slow the others",
+          "[stream]") {
+  // With all of it looked through for each line, this took half a minute.
+  constexpr std::size_t kLines = 300'000;
+  std::string text;
+  for (std::size_t i = 0; i < kLines; ++i) text += "0123456789\n";
+  std::size_t lines = 0;
+  in_world([&]() -> Task<> {
+    Fed fed;
+    auto feeder =
+        spawn(send_and_close, std::ref(fed.far), borrow(string_view(text)));
+    co_await fed.stream.peek(text.size());
+    while (co_await fed.stream.readline({"\n", "\1"})) ++lines;
+    co_await join(feeder);
+  });
+  CHECK(lines == kLines);
+}
+
 TEST_CASE("stream: an empty separator is refused", "[stream]") {
   CHECK_THROWS_AS(Separators(""), Misuse);
   CHECK_THROWS_AS(Separators("a", ""), Misuse);
