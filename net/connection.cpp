@@ -112,6 +112,18 @@ Address noted_peer(const Slot& slot) noexcept {
   return Address::from(reinterpret_cast<sockaddr*>(&storage), size);
 }
 
+bool Retry::pause(Stack& job) noexcept {
+  constexpr Duration kLongest = std::chrono::milliseconds(64);
+  Loop& loop = loop_of(job);
+  if (!loop.timers().start(timer_, after(loop.now(), next_), job)) return false;
+  next_ = std::min(2 * next_, kLongest);
+  return true;
+}
+
+void Retry::stop(Stack& job) noexcept {
+  loop_of(job).timers().stop(timer_);
+}
+
 }  // namespace internal
 
 // ------------------------------------------------------------------- receiving
@@ -198,7 +210,9 @@ template class BasicSendEvent<true>;
 // ------------------------------------------------------------------ connecting
 
 bool ConnectEvent::attempt() noexcept {
+  if (retry_.pauses()) return false;
   if (slot_ == nullptr && begin_connecting()) return true;
+  if (slot_ == nullptr) return false;
   return drive<Direction::kWrite>([](int fd) -> ssize_t {
     const int ready = sys::poll_now(fd, POLLOUT);
     if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
@@ -210,7 +224,13 @@ bool ConnectEvent::attempt() noexcept {
   });
 }
 
-/// Returns: true if the outcome is known at once.
+void ConnectEvent::undo() noexcept {
+  retry_.stop(*job());
+  undo_claim(Direction::kWrite);
+}
+
+/// Returns: true if the outcome is known at once. No slot: it is to be tried
+/// again.
 bool ConnectEvent::begin_connecting() noexcept {
   const int number = sys::calls->socket(address_.family(), SOCK_STREAM, 0);
   error_ = std::max(0, -number);
@@ -220,6 +240,10 @@ bool ConnectEvent::begin_connecting() noexcept {
   const int result = sys::uninterrupted([&] {
     return sys::calls->connect(number, address_.get(), address_.size());
   });
+  if (result == -EAGAIN && address_.family() == AF_UNIX) {
+    if (!retry_.pause(*job())) error_ = ENOMEM;
+    return error_ != 0;
+  }
   const bool pending = result == -EINPROGRESS || result == -EALREADY;
   if (result < 0 && !pending) {
     error_ = -result;

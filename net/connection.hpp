@@ -66,6 +66,25 @@ class BufferPool {
 };
 inline constinit thread_local BufferPool buffer_pool;
 
+/// Pauses between two tries of what a unix peer that is behind has no room
+/// for: nobody tells when it has. Each is twice as long, up to 64 ms.
+class Retry {
+ public:
+  Retry() noexcept {}
+  Retry(Retry&&) noexcept {}  // it moves only before the first
+
+  /// True until the pause is over.
+  bool pauses() const noexcept { return timer_.active(); }
+
+  /// Begins a pause of this job. Returns: false if there is no memory.
+  bool pause(Stack& job) noexcept;
+  void stop(Stack& job) noexcept;
+
+ private:
+  Timer timer_;
+  Duration next_ = std::chrono::milliseconds(1);
+};
+
 }  // namespace internal
 
 /// Bytes that were received, in a lent buffer. Empty at the end of stream.
@@ -201,7 +220,7 @@ class ConnectEvent : public SocketEvent {
       : SocketEvent(nullptr), address_(address) {}
   ConnectEvent(ConnectEvent&&) noexcept = default;
   bool attempt() noexcept override;
-  void undo() noexcept override { undo_claim(Direction::kWrite); }
+  void undo() noexcept override;
   void describe(Description& out) const override {
     out.text = concat({"connect ", address_.text()});
   }
@@ -213,6 +232,7 @@ class ConnectEvent : public SocketEvent {
 
   Address address_;
   Descriptor descriptor_;  // closed if the wait is undone
+  internal::Retry retry_;  // while the backlog of a unix peer is full
 };
 
 /// Which directions shutdown() ends.
@@ -327,7 +347,8 @@ class Connection {
 Task<> take_leave(const Connection& conn);
 
 /// Connects a TCP or unix socket.
-/// Suspends: until the peer has answered.
+/// Suspends: until the peer has answered; also while the backlog of a unix
+/// peer is full.
 /// Returns: a Connection.
 /// Throws: std::system_error "connect 127.0.0.1:4915: Connection refused".
 /// Kill: the socket is closed.

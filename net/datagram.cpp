@@ -13,12 +13,6 @@ namespace violet {
 
 namespace {
 
-using namespace std::chrono_literals;
-
-// How often a sender looks whether a unix receiver has room again: the pause
-// doubles up to this.
-constexpr Duration kLongestRetry = 64ms;
-
 bool is_ip(int family) noexcept {
   return family == AF_INET || family == AF_INET6;
 }
@@ -115,9 +109,9 @@ Datagram RecvDatagramEvent::value() const noexcept {
 // --------------------------------------------------------------------- sending
 
 bool SendDatagramEvent::attempt() noexcept {
-  if (retry_.active()) {
+  if (retry_.pauses()) {
     if (slot_->generation == word_) return false;
-    loop_of(*job()).timers().stop(retry_);  // the socket is closed
+    retry_.stop(*job());  // the socket is closed
   }
   if (!may_try<Direction::kWrite>()) return wait_for_edge<Direction::kWrite>();
   const ssize_t done = send_on(slot_->fd);
@@ -155,17 +149,12 @@ bool SendDatagramEvent::is_behind(ssize_t negated_error) const noexcept {
 // Nobody tells when it has room, and on Linux each failed attempt raises an
 // edge of its own: only the clock is of use.
 bool SendDatagramEvent::wait_a_while() noexcept {
-  Loop& loop = loop_of(*job());
-  const TimePoint then = after(loop.now(), retry_after_);
-  if (!loop.timers().start(retry_, then, *job())) {
-    return conclude<Direction::kWrite>(-ENOMEM);
-  }
-  retry_after_ = std::min<Duration>(2 * retry_after_, kLongestRetry);
+  if (!retry_.pause(*job())) return conclude<Direction::kWrite>(-ENOMEM);
   return wait_for_another<Direction::kWrite>();
 }
 
 void SendDatagramEvent::undo() noexcept {
-  loop_of(*job()).timers().stop(retry_);
+  retry_.stop(*job());
   undo_claim(Direction::kWrite);
 }
 

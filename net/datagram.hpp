@@ -128,8 +128,7 @@ class SendDatagramEvent : public DatagramEvent {
   SendDatagramEvent(Slot* slot, std::string_view data,
                     const Address& to) noexcept
       : DatagramEvent(slot), data_(data), to_(to) {}
-  SendDatagramEvent(SendDatagramEvent&& other) noexcept
-      : DatagramEvent(std::move(other)), data_(other.data_), to_(other.to_) {}
+  SendDatagramEvent(SendDatagramEvent&&) noexcept = default;
   bool attempt() noexcept override;
   void undo() noexcept override;
   void describe(Description& out) const override {
@@ -146,8 +145,7 @@ class SendDatagramEvent : public DatagramEvent {
 
   std::string_view data_;  // the caller's
   Address to_;
-  Timer retry_;  // runs while a unix receiver is behind
-  Duration retry_after_ = std::chrono::milliseconds(1);
+  internal::Retry retry_;  // while a unix receiver is behind
 };
 
 /// How a datagram socket is to be made.

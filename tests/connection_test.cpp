@@ -792,6 +792,37 @@ TEST_CASE("connection: both ends know each other", "[connection]") {
   }
 }
 
+TEST_CASE("connection: a unix server with a full backlog is waited for",
+          "[connection]") {
+  const Directory directory;
+  in_world([&]() -> Task<> {
+    ListenOptions options;
+    options.backlog = 2;
+    Listener listener(directory.address(), options);
+    std::vector<Connection> queued;
+    for (;;) {
+      auto conn = co_await within(0s, connect(directory.address()));
+      if (!conn) break;
+      queued.push_back(std::move(*conn));
+      REQUIRE(queued.size() < 100);
+    }
+    Connection late;
+    const auto connects = [&]() -> Task<> {
+      late = co_await connect(directory.address());
+    };
+    Job<> killed = spawn(connects);
+    Job<> connecting = spawn(connects);
+    co_await settle();
+    CHECK_FALSE(late);
+    CHECK(killed.kill());
+    for (std::size_t i = 0; i < queued.size(); ++i) co_await listener.accept();
+    co_await join(connecting);
+    spawn(echo, co_await listener.accept());
+    const std::string answer = co_await ask(late, "hello");
+    CHECK(answer == "hello");
+  });
+}
+
 TEST_CASE("connection: a unix connection knows its path", "[connection]") {
   const MaybeShortIo io;
   const Directory directory;
