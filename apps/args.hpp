@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -36,44 +35,30 @@ class Args {
   /// `--flag WORD`, any text.
   [[gnu::cold]] void text(const char* flag, const char* word, const char* help,
                           std::string& value) {
-    add<std::string>(flag, word, help, value, [](std::string_view given) {
-      return std::pair(std::string(given), true);
-    });
+    options_.push_back({Kind::kText, flag, word, help, &value, nullptr, 0, 0});
   }
 
   /// `--flag N`, a whole number between `least` and `most`.
   template <class Number>
   [[gnu::cold]] void number(const char* flag, const char* help, Number& value,
                             std::uint64_t least, std::uint64_t most) {
-    add<Number>(flag, "N", help, value, [=](std::string_view given) {
-      std::uint64_t parsed = 0;
-      const bool good =
-          whole(given, parsed) && parsed >= least && parsed <= most;
-      return std::pair(static_cast<Number>(parsed), good);
-    });
-    options_.back().expects =
-        violet::concat({"a number from ", least, " to ", most});
+    options_.push_back(
+        {Kind::kNumber, flag, "N", help, &value, store<Number>, least, most});
   }
 
   /// `--flag TIME`: 500ms, 5s, 2m; a bare number is seconds.
   [[gnu::cold]] void time(const char* flag, const char* help,
                           std::chrono::nanoseconds& value) {
-    add<std::chrono::nanoseconds>(flag, "TIME", help, value, parse_time);
-    options_.back().expects = "a time such as 500ms, 5s or 2m";
+    options_.push_back(
+        {Kind::kTime, flag, "TIME", help, &value, nullptr, 0, 0});
   }
 
   /// `--flag SIZE`: 512, 5MiB; a bare number is bytes.
   [[gnu::cold]] void size(const char* flag, const char* help,
                           std::uint64_t& value, std::uint64_t least,
                           std::uint64_t most) {
-    add<std::uint64_t>(flag, "SIZE", help, value, [=](std::string_view given) {
-      std::uint64_t parsed = 0;
-      const bool good =
-          parse_size(given, parsed) && parsed >= least && parsed <= most;
-      return std::pair(parsed, good);
-    });
-    options_.back().expects = violet::concat(
-        {"a size such as 512 or 5MiB, from ", least, " to ", most});
+    options_.push_back({Kind::kSize, flag, "SIZE", help, &value,
+                        store<std::uint64_t>, least, most});
   }
 
   /// An argument that must be given, in the order of these calls.
@@ -84,8 +69,8 @@ class Args {
 
   /// `--flag`, given or not.
   [[gnu::cold]] void flag(const char* flag, const char* help, bool& value) {
-    add<bool>(flag, "", help, value,
-              [](std::string_view) { return std::pair(true, true); });
+    options_.push_back(
+        {Kind::kFlag, flag, "", help, &value, store<bool>, 0, 0});
   }
 
   /// Sets the values. Prints usage and exits 0 for --help; exits 2, after one
@@ -107,7 +92,7 @@ class Args {
         if (equals != argument.npos) {
           refuse({"option '", flag, "' takes no value"});
         }
-        option.set("");
+        option.store(option.value, 1);
         continue;
       }
       if (equals == argument.npos && i + 1 == argc) {
@@ -115,9 +100,9 @@ class Args {
       }
       const std::string_view value =
           equals == argument.npos ? argv[++i] : argument.substr(equals + 1);
-      if (!option.set(value)) {
-        refuse({"option '", flag, "' takes ", option.expects, ", not '", value,
-                "'"});
+      if (!set(option, value)) {
+        refuse({"option '", flag, "' takes ", expected(option), ", not '",
+                value, "'"});
       }
     }
     for (const Positional& positional : positionals_) {
@@ -141,20 +126,23 @@ class Args {
   }
 
  private:
-  class Setter {
-   public:
-    virtual ~Setter() = default;
-    virtual bool set(std::string_view given) = 0;
-  };
+  enum class Kind : std::uint8_t { kText, kNumber, kTime, kSize, kFlag };
 
   struct Option {
+    Kind kind;
     const char* flag;
     const char* word;  // empty: takes no value
     const char* help;
-    std::string expects;
-    std::unique_ptr<Setter> setter;
-    bool set(std::string_view given) const { return setter->set(given); }
+    void* value;                                       // the program's
+    void (*store)(void* value, std::uint64_t number);  // of what is a number
+    std::uint64_t least;
+    std::uint64_t most;
   };
+
+  template <class Number>
+  static void store(void* value, std::uint64_t number) {
+    *static_cast<Number*>(value) = static_cast<Number>(number);
+  }
 
   struct Positional {
     const char* word;
@@ -173,28 +161,36 @@ class Args {
     return false;
   }
 
-  template <class T, class Parse>
-  [[gnu::cold]] void add(const char* flag, const char* word, const char* help,
-                         T& value, Parse parser) {
-    class Set final : public Setter {
-     public:
-      Set(T& target, Parse p) : target_(target), parse_(p) {}
-      bool set(std::string_view given) override {
-        auto [parsed, good] = parse_(given);
-        if (good) target_ = std::move(parsed);
-        return good;
-      }
-
-     private:
-      T& target_;
-      Parse parse_;
-    };
-    options_.push_back(
-        {flag, word, help, word, std::make_unique<Set>(value, parser)});
+  /// Returns: false for a value that the option does not take.
+  [[gnu::cold]] static bool set(const Option& option, std::string_view given) {
+    if (option.kind == Kind::kText) {
+      *static_cast<std::string*>(option.value) = given;
+      return true;
+    }
+    if (option.kind == Kind::kTime) {
+      return parse_time(given,
+                        *static_cast<std::chrono::nanoseconds*>(option.value));
+    }
+    std::uint64_t number = 0;
+    const bool good = option.kind == Kind::kSize ? parse_size(given, number)
+                                                 : whole(given, number);
+    if (!good || number < option.least || number > option.most) return false;
+    option.store(option.value, number);
+    return true;
   }
 
-  [[gnu::cold]] static std::pair<std::chrono::nanoseconds, bool> parse_time(
-      std::string_view text) {
+  [[gnu::cold]] static std::string expected(const Option& option) {
+    if (option.kind == Kind::kTime) return "a time such as 500ms, 5s or 2m";
+    const char* const what =
+        option.kind == Kind::kSize ? "a size such as 512 or 5MiB" : "a number";
+    if (option.most == ~std::uint64_t{0}) return what;
+    return violet::concat({what,
+                           option.kind == Kind::kSize ? ", from " : " from ",
+                           option.least, " to ", option.most});
+  }
+
+  [[gnu::cold]] static bool parse_time(std::string_view text,
+                                       std::chrono::nanoseconds& value) {
     struct Unit {
       std::string_view name;
       std::int64_t ms;
@@ -211,12 +207,12 @@ class Args {
       const bool good =
           whole(text.substr(0, digits), count) &&
           count <= static_cast<std::uint64_t>(kCenturyMs / known.ms);
-      if (!good) return {{}, false};
-      return {std::chrono::milliseconds(static_cast<std::int64_t>(count) *
-                                        known.ms),
-              true};
+      if (!good) return false;
+      value = std::chrono::milliseconds(static_cast<std::int64_t>(count) *
+                                        known.ms);
+      return true;
     }
-    return {{}, false};
+    return false;
   }
 
   [[gnu::cold]] static bool parse_size(std::string_view text,

@@ -189,13 +189,14 @@ void ConnectToHostEvent::EndSearch::operator()(Search* search) const noexcept {
   delete search;
 }
 
-// An Address knows one "localhost", and a host has two.
+// An Address knows one "localhost", and a host has two. To listen, no host is
+// any; there is none to connect to.
 ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
                                        std::uint16_t port,
                                        ConnectOptions options) {
   std::string refusal;
   const Address number = Address::parse(host, port, refusal);
-  if (refusal.empty() && host != "localhost") {
+  if (refusal.empty() && !host.empty() && host != "localhost") {
     direct_.emplace(number);
   } else {
     search_.reset(new Search(host, port, options));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "../runtime/error.hpp"
@@ -27,6 +28,15 @@ int knock_at(const Address& address) noexcept {
   });
 }
 
+/// The same file, also once the process has moved to another folder.
+std::string absolute(std::string_view path) {
+  char before[4097] = "";
+  if (!path.starts_with('/') && ::getcwd(before, sizeof before - 1)) {
+    std::strcat(before, "/");
+  }
+  return concat({std::string_view(before), path});
+}
+
 }  // namespace
 
 FolderLock::FolderLock(std::string_view path) {
@@ -41,7 +51,7 @@ FolderLock::FolderLock(std::string_view path) {
 }
 
 SocketPath::SocketPath(std::string_view path)
-    : path_(path), process_(::getpid()) {
+    : path_(absolute(path)), process_(::getpid()) {
   if (sys::calls->file_at(path_.c_str(), file_) != S_IFSOCK) path_.clear();
 }
 
@@ -65,16 +75,21 @@ void SocketPath::make_way(const Address& address, const FolderLock& lock) {
   sys::FileNumber file;
   const int type = sys::calls->file_at(path.c_str(), file);
   if (type < 0) return;  // none, or bind(2) says why
-  if (type != S_IFSOCK) {
-    throw_system(EEXIST, concat({"bind ", address.text(),
-                                 " (there is a file that is no socket)"}));
+  int error = EEXIST;
+  const char* why = " (there is a file that is no socket)";
+  if (type == S_IFSOCK) {
+    const int answer = knock_at(address);
+    if (answer == -ENOENT) return;
+    const bool stale = answer == -ECONNREFUSED;
+    if (stale && lock.held()) {
+      sys::calls->unlink(path.c_str());
+      return;
+    }
+    error = EADDRINUSE;
+    why =
+        stale ? " (nobody listens there, but its folder cannot be locked)" : "";
   }
-  const int answer = knock_at(address);
-  if (answer == -ENOENT) return;
-  if (answer != -ECONNREFUSED || !lock.held()) {
-    throw_system(EADDRINUSE, concat({"bind ", address.text()}));
-  }
-  sys::calls->unlink(path.c_str());
+  throw_system(error, concat({"bind ", address.text(), why}));
 }
 
 void SocketPath::change_mode(unsigned mode) const {

@@ -403,6 +403,8 @@ TEST_CASE("connect: if all addresses of a name fail each cause is told",
     error = co_await error_of(connect_to("a..b", kPort));
     CHECK(error ==
           "resolve 'a..b' (a part of the name is missing): " + said(EINVAL));
+    error = co_await error_of(connect_to("", kPort));
+    CHECK(error == "resolve '' (a name is missing): " + said(EINVAL));
     error = co_await error_of(connect_to("1:2", kPort));
     CHECK(contains(error, "resolve address '1:2' (neither an IPv4"));
 

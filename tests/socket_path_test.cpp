@@ -67,6 +67,22 @@ TEST_CASE("socket path: it goes with its listener", "[socket_path]") {
   CHECK_FALSE(exists(directory.file()));
 }
 
+TEST_CASE("socket path: a relative one goes when the process has moved, too",
+          "[socket_path]") {
+  const Directory directory;
+  const Fd before(::open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string name = directory.file();
+  const std::size_t slash = name.rfind('/');
+  REQUIRE(::chdir(name.substr(0, slash).c_str()) == 0);
+  {
+    const Listener listener(
+        Address::parse("unix:" + name.substr(slash + 1), 0));
+    CHECK(exists(name));
+    REQUIRE(::fchdir(before.get()) == 0);
+  }
+  CHECK_FALSE(exists(name));
+}
+
 TEST_CASE("socket path: it goes with the last owner of its listener",
           "[socket_path]") {
   const Directory directory;
@@ -231,7 +247,10 @@ TEST_CASE("socket path: without the lock nothing is replaced",
   {
     FaultPlan faults;
     faults.fail(Call::kLockFolder, EACCES, 1, FaultPlan::kForEver);
-    CHECK(contains(refusal_of(directory.address()), text_of_error(EADDRINUSE)));
+    const std::string text = refusal_of(directory.address());
+    CHECK(contains(text, text_of_error(EADDRINUSE)));
+    CHECK(contains(text,
+                   "nobody listens there, but its folder cannot be locked"));
     CHECK(exists(directory.file()));
     ::unlink(directory.file().c_str());
     // What needs no replacing works, and is removed.
@@ -269,7 +288,8 @@ TEST_CASE("socket path: a lock that somebody keeps is waited for",
   // It was kept for too long: the file stays, and harms nobody.
   CHECK(calls.waited_ms == 1050);
   CHECK(exists(directory.file()));
-  CHECK(contains(refusal_of(directory.address()), text_of_error(EADDRINUSE)));
+  CHECK(contains(refusal_of(directory.address()),
+                 "nobody listens there, but its folder cannot be locked"));
   calls.refusals = 0;
   {
     const Listener again(directory.address());
