@@ -63,6 +63,9 @@ const char* parse_ipv6(std::string_view host, std::uint16_t port,
     text.resize(percent);
   }
   if (::inet_pton(AF_INET6, text.c_str(), &name.sin6_addr) != 1) {
+    if (text.find(':') != text.npos && text.find(':') == text.rfind(':')) {
+      return "an address and its port are two arguments";
+    }
     return "neither an IPv4 nor an IPv6 address nor unix:/path; resolve() "
            "looks up names";
   }

@@ -140,13 +140,16 @@ TEST_CASE("address: a unix address may be a name that is no file",
 
 TEST_CASE("address: what is no number is refused by name", "[address]") {
   for (const std::string host :
-       {"example.org", "256.0.0.1", "1.2.3", "1.2.3.4.5", "127.0.0.1:80",
-        "::1::", "[::1", "::1]", "[]", "[", " 127.0.0.1", "127.0.0.1 ",
-        "LOCALHOST", "[127.0.0.1]", "12345::1", "/tmp/socket"}) {
+       {"example.org", "256.0.0.1", "1.2.3", "1.2.3.4.5", "::1::", "[::1",
+        "::1]", "[]", "[", " 127.0.0.1", "127.0.0.1 ", "LOCALHOST",
+        "[127.0.0.1]", "12345::1", "/tmp/socket"}) {
     INFO(host);
     CHECK(refusal(host) ==
           "address '" + host + "' (" + kNeither + "): Invalid argument");
   }
+  CHECK(refusal("127.0.0.1:80") ==
+        "address '127.0.0.1:80' (an address and its port are two arguments): "
+        "Invalid argument");
 }
 
 TEST_CASE("address: a scope must be an interface", "[address]") {
