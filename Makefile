@@ -56,7 +56,7 @@ $(if $(filter clean,$(MAKECMDGOALS)),.NOTPARALLEL:)  # clean first, then all
 B     := $(patsubst %/,%,$(strip $(BUILD)))
 Q     := $(if $(strip $(V)),,@)
 SAN_  := $(if $(strip $(SAN)),-fsanitize=$(strip $(SAN)) \
-         -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+         -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
 ifneq ($(filter-out kqueue epoll,$(strip $(POLLER))),)
 $(error POLLER=$(strip $(POLLER)) is unknown: say POLLER=kqueue, or nothing)
 endif
