@@ -63,8 +63,8 @@ const char* parse_ipv6(std::string_view host, std::uint16_t port,
     text.resize(percent);
   }
   if (::inet_pton(AF_INET6, text.c_str(), &name.sin6_addr) != 1) {
-    return "neither an IPv4 nor an IPv6 address nor unix:/path; resolve() "
-           "looks up names";
+    return "neither an IPv4 nor an IPv6 address nor unix:/path; a name must "
+           "be resolved first";
   }
   out = as_address(name);
   return nullptr;
