@@ -81,11 +81,13 @@ class Args {
       name_ = slash == nullptr ? argv[0] : slash + 1;
     }
     violet::name_program(name_);
+    bool help = false;
+    this->flag("--help", "print this and exit", help);
     for (int i = 1; i < argc; ++i) {
       const std::string_view argument = argv[i];
-      if (argument == "--help" || argument == "-h") print_usage();
       const auto equals = argument.find('=');
-      const std::string_view flag = argument.substr(0, equals);
+      std::string_view flag = argument.substr(0, equals);
+      if (flag == "-h") flag = "--help";
       if (argument.substr(0, 1) != "-" && take_positional(argument)) continue;
       const Option& option = find(flag, argument);
       if (option.word[0] == '\0') {
@@ -93,6 +95,7 @@ class Args {
           refuse({"option '", flag, "' takes no value"});
         }
         option.store(option.value, 1);
+        if (help) print_usage();
         continue;
       }
       if (equals == argument.npos && i + 1 == argc) {
@@ -110,10 +113,14 @@ class Args {
     }
   }
 
-  /// Ends the program: "name: what; try --help" on stderr, exit code 2.
+  /// Ends the program: "name: what; try --help" on stderr, exit code 2. It is
+  /// one line, whatever has been given on the command line.
   [[noreturn, gnu::cold]] void refuse(
       std::initializer_list<violet::Part> what) const {
-    const std::string text = violet::concat(what);
+    std::string text = violet::concat(what);
+    for (char& c : text) {
+      if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+    }
     std::fprintf(stderr, "%s: %s; try --help\n", name_, text.c_str());
     std::exit(2);
   }
@@ -246,14 +253,12 @@ class Args {
     }
     const char* best = nullptr;
     std::size_t least = 4;  // further away it is no slip of the finger
-    const auto consider = [&](const char* known) {
-      const std::size_t distance = edits(flag, known);
-      if (distance >= least) return;
+    for (const Option& option : options_) {
+      const std::size_t distance = edits(flag, option.flag);
+      if (distance >= least) continue;
       least = distance;
-      best = known;
-    };
-    for (const Option& option : options_) consider(option.flag);
-    consider("--help");
+      best = option.flag;
+    }
     if (best == nullptr) refuse({"unknown option '", flag, "'"});
     refuse({"unknown option '", flag, "' (did you mean '", best, "'?)"});
   }
@@ -286,7 +291,6 @@ class Args {
       const std::string left = std::string(option.flag) + ' ' + option.word;
       std::printf("  %-24s %s\n", left.c_str(), option.help);
     }
-    std::printf("  %-24s %s\n", "--help", "print this and exit");
     std::signal(SIGPIPE, SIG_IGN);
     if (std::fflush(stdout) == 0 || errno == EPIPE) std::exit(0);
     std::fprintf(stderr, "%s: write stdout: %s\n", name_, std::strerror(errno));

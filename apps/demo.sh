@@ -6,6 +6,7 @@
 # SPDX-License-Identifier: MIT
 set -eu
 build=${1:-build}
+limit_s=20  # for whatever is waited for; the longest takes about one
 pid=
 folder=
 
@@ -13,6 +14,10 @@ folder=
 trap '[ -z "$pid" ] || kill -KILL "$pid" 2> /dev/null || :
       [ -z "$folder" ] || rm -rf "$folder"' EXIT
 
+fail() {
+  echo "demo: $*" >&2
+  exit 1
+}
 title() { printf '\n== %s\n\n' "$*"; }
 run() {
   echo "\$ $*"
@@ -24,15 +29,26 @@ start() {
   echo "\$ $* &"
   exec {said}< <(exec "$build/$1" --port 0 "${@:2}" 2>&1)
   pid=$!
-  IFS= read -r line <&"$said"
+  IFS= read -r -t "$limit_s" line <&"$said" || fail "$1 does not listen"
   echo "$line"
   port=${line##*:}
 }
 
-# Ends the server and shows what else it said.
+# Prints what comes from a descriptor, to its end.
+show() {
+  local text status=0
+  until [ "$status" -ne 0 ]; do
+    IFS= read -r -t "$limit_s" text <&"$1" || status=$?
+    [ "$status" -gt 1 ] || [ -z "$text" ] || echo "$text"
+  done
+  [ "$status" -eq 1 ] || fail "no end within $limit_s seconds"
+}
+
+# Ends the server and shows what else it said. Not with INT, which a shell in
+# the background has its children ignore.
 stop() {
-  kill -INT "$pid"
-  cat <&"$said"
+  kill -TERM "$pid"
+  show "$said"
   exec {said}<&-
   pid=
 }
@@ -42,7 +58,7 @@ ask() {
   local client
   exec {client}<> "/dev/tcp/127.0.0.1/$port"
   printf '%s' "$1" >&"$client"
-  echo "client: $(cat <&"$client")"
+  echo "client: $(show "$client")"
 }
 
 title "hello: two jobs on one thread"
@@ -98,7 +114,10 @@ start upload --dir "$folder"
 exec {client}<> "/dev/tcp/127.0.0.1/$port"
 echo "these few words" >&"$client"
 exec {client}>&-
-until [ -f "$folder/upload-1" ]; do sleep 0.1; done
+for ((tenths = 0; tenths < 10 * limit_s; ++tenths)); do
+  [ ! -f "$folder/upload-1" ] || break
+  sleep 0.1
+done
 echo "upload-1 holds: $(cat "$folder/upload-1")"
 rm -r "$folder"
 stop

@@ -33,7 +33,6 @@ int main(int argc, char** argv) {
             idle_timeout);
   server.add_manners(args);
   args.parse(argc, argv);
-  if (server.host().empty()) args.refuse({"--host needs an address"});
   if (loops > 1 && server.host().starts_with("unix:")) {
     args.refuse(
         {"--loops needs a TCP address: a unix socket cannot be shared"});

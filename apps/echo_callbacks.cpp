@@ -8,6 +8,12 @@
 //
 // The poller is edge-triggered: it tells once that a descriptor has become
 // ready, so each callback goes on until the system says EAGAIN.
+//
+// A client that sends and reads as fast as it is answered keeps its callback
+// going, and the others wait meanwhile, at times for most of a second. To be
+// fair the callback would have to give up after some rounds, and note that it
+// is to be called again, since no edge will tell: one more state. The loop
+// under echo.cpp does that for every job.
 // SPDX-License-Identifier: MIT
 #include <sys/socket.h>
 

@@ -14,6 +14,8 @@
 
 #include "../net/net.hpp"
 #include "args.hpp"
+#include "descriptors.hpp"
+#include "plain.hpp"
 
 using namespace violet;
 
@@ -113,6 +115,27 @@ Task<> ask(Fd socket, int count, pid_t other) {
                print_answers(messages, count, other));
 }
 
+// ---------------------------------------------------------------- the parting
+
+/// One of the two processes: its end of the pair, and who the other is.
+struct Side {
+  Fd socket;
+  pid_t other = 0;  // 0 in the process that was made
+};
+
+Side part() {
+  need_descriptors(6);  // the pair, and what a loop has
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) {
+    throw_system(errno, "socketpair");
+  }
+  Fd ours(pair[0]);
+  Fd theirs(pair[1]);
+  const pid_t other = ::fork();
+  if (other < 0) throw_system(errno, "fork");
+  return {std::move(other == 0 ? theirs : ours), other};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -121,20 +144,11 @@ int main(int argc, char** argv) {
   args.number("--questions", "how many (5)", count, 0, 1'000'000);
   args.parse(argc, argv);
 
-  int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) {
-    throw_system(errno, "socketpair");
-  }
-  Fd ours(pair[0]);
-  Fd theirs(pair[1]);
-  const pid_t child = ::fork();
-  if (child < 0) throw_system(errno, "fork");
-  if (child == 0) {
-    ours.reset();
-    return run_program(answer(std::move(theirs)));
-  }
-  theirs.reset();
-  const int code = run_program(ask(std::move(ours), count, child));
-  ::waitpid(child, nullptr, 0);  // it ends when our side is closed
+  Side side;
+  const int failed = run_plainly([&side] { side = part(); });
+  if (failed != 0) return failed;
+  if (side.other == 0) return run_program(answer(std::move(side.socket)));
+  const int code = run_program(ask(std::move(side.socket), count, side.other));
+  ::waitpid(side.other, nullptr, 0);  // it ends when our end is closed
   return code;
 }

@@ -6,12 +6,13 @@
 #include <csignal>
 #include <system_error>
 
-#include "../runtime/error.hpp"
+#include "../runtime/program.hpp"
 
 /// Runs `body`. Returns: the exit code. A stdout that nobody reads any more is
 /// no failure.
 template <class Body>
 int run_plainly(Body body) {
+  violet::fill_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);
   const auto error = violet::caught(body);
   if (!error) return 0;

@@ -3,7 +3,8 @@
 //
 // New here: a Generator hands values back and forth with its caller, without a
 // loop; the two simply alternate. A Channel stands between jobs: whoever is
-// ahead waits for the other, so no queue grows.
+// ahead waits for the other, so no queue grows. What computes for long yields
+// now and then, or the loop never hears of Ctrl-C.
 // SPDX-License-Identifier: MIT
 #include <string>
 #include <vector>
@@ -35,12 +36,13 @@ Generator<std::string, int> consumer() {
   }
 }
 
-void produce(Generator<std::string, int> consumer, int items) {
+Task<> produce(Generator<std::string, int> consumer, int items) {
   consumer.next();  // to the first co_yield
   for (int n = 1; n <= items; ++n) {
     print_line(concat({"[PRODUCER] Producing ", n, "..."}));
     const auto answer = consumer.send(n);
     print_line(concat({"[PRODUCER] Consumer return: ", *answer}));
+    co_await yield_now();  // not for the generator: for signals, other jobs
   }
   consumer.close();
 }
@@ -79,15 +81,15 @@ Task<> through_a_channel(Settings settings) {
   for (int i = 1; i <= settings.consumers; ++i) {
     consumers.push_back(group.spawn(consume_from, numbers.receiver(), i));
   }
+  co_await group.join();  // first: the one that failed, not whom it killed
   int total = 0;
   for (const Job<int>& job : consumers) total += co_await join(job);
-  co_await group.join();
   print_line(concat({total, " items produced and consumed"}));
 }
 
 Task<> run_one(Settings settings) {
   if (!settings.channel) {
-    produce(consumer(), settings.items);
+    co_await produce(consumer(), settings.items);
     co_return;
   }
   co_await through_a_channel(settings);
@@ -109,5 +111,11 @@ int main(int argc, char** argv) {
   args.number("--capacity", "items the channel holds (1)", settings.capacity, 0,
               1'000'000);
   args.parse(argc, argv);
+  const Settings usual;
+  if (!settings.channel && (settings.producers != usual.producers ||
+                            settings.consumers != usual.consumers ||
+                            settings.capacity != usual.capacity)) {
+    args.refuse({"--producers, --consumers and --capacity need --channel"});
+  }
   return run_program(run_one(settings));
 }

@@ -32,7 +32,9 @@ class ServerArgs {
   violet::Address address(const Args& args) const {
     std::string refusal;
     const auto address = violet::Address::parse(host_, port_, refusal);
-    if (!refusal.empty()) args.refuse({refusal, ": Invalid argument"});
+    // To parse() it is every address: not what an unset variable asks for.
+    if (host_.empty()) refusal = "an address is needed";
+    if (!refusal.empty()) args.refuse({"--host: ", refusal});
     return address;
   }
 

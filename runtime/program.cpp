@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -15,14 +16,6 @@ namespace violet {
 namespace {
 
 std::atomic<bool> program_runs = false;
-
-/// A descriptor of ours must never become 0, 1 or 2: what is meant for the
-/// terminal would go into it.
-void fill_standard_descriptors() noexcept {
-  int fd = ::open("/dev/null", O_RDWR);
-  while (fd >= 0 && fd <= 2) fd = ::open("/dev/null", O_RDWR);
-  if (fd > 2) ::close(fd);
-}
 
 /// What main() was called as, without its folders.
 const char* own_name() noexcept {
@@ -48,6 +41,12 @@ int code_of(internal::ProgramBody& body) noexcept {
 
 }  // namespace
 
+void fill_standard_descriptors() noexcept {
+  int fd = ::open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= 2) fd = ::open("/dev/null", O_RDWR);
+  if (fd > 2) ::close(fd);
+}
+
 bool in_program() noexcept {
   return program_runs;
 }
@@ -59,6 +58,11 @@ void print_line(std::string_view line) {
   while (!rest.empty()) {
     const ssize_t count = sys::uninterrupted(
         [&] { return sys::calls->write(1, rest.data(), rest.size()); });
+    if (count == -EAGAIN) {  // somebody else made it so; see fd.hpp
+      pollfd room{1, POLLOUT, 0};
+      sys::calls->poll(&room, 1, -1);
+      continue;
+    }
     if (count == -EPIPE && in_program()) throw_error(OutputClosed());
     if (count < 0) throw_system(static_cast<int>(-count), "write stdout");
     rest.remove_prefix(static_cast<std::size_t>(count));

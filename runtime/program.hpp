@@ -33,10 +33,15 @@ int run_program(int count, F&& function) noexcept {
   return run_program(count, [] {}, function);
 }
 
-/// Writes a line to stdout, at once. In a program, a stdout that nobody reads
-/// any more ends it quietly.
+/// Writes a line to stdout, at once, and blocks until it is taken. In a
+/// program, a stdout that nobody reads any more ends it quietly.
 /// Throws: std::system_error "write stdout: No space left on device".
 void print_line(std::string_view line);
+
+/// Opens /dev/null as whichever of the descriptors 0, 1 and 2 are closed, so
+/// that none of ours becomes one of them: what is meant for the terminal would
+/// go into it. run_program() does so.
+void fill_standard_descriptors() noexcept;
 
 /// True while run_program runs.
 bool in_program() noexcept;

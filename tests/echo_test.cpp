@@ -638,6 +638,10 @@ TEST_CASE("echo: a bad option is one line and exit code 2", "[echo]") {
       {{"--grace", "3000000000m"}, "--grace"},  // more than 2^63 ns
       {{"--quiet=1"}, "option '--quiet' takes no value"},
       {{"--verbose="}, "option '--verbose' takes no value"},
+      {{"--help=all"}, "option '--help' takes no value"},
+      {{"-h=all"}, "option '--help' takes no value"},
+      {{"--port", "1\n2\x1b\x7f\t3"}, "not '1?2???3'; try --help"},
+      {{"--pört\n"}, "unknown option '--pört?' (did you mean '--port'?)"},
       {{"stray"}, "unexpected argument 'stray'"},
       {{"--quiet", "stray"}, "unexpected argument 'stray'"},
       {{""}, "unexpected argument ''"},
@@ -689,7 +693,7 @@ TEST_CASE("echo: what cannot be listened on is one line and exit code 2",
           "[echo]") {
   const Run nowhere({"--host", ""});
   CHECK(nowhere.end.code == 2);
-  CHECK(nowhere.err == "echo: --host needs an address; try --help\n");
+  CHECK(nowhere.err == "echo: --host: an address is needed; try --help\n");
   const Run shared({"--host", "unix:/tmp/x", "--loops", "2"});
   CHECK(shared.end.code == 2);
   CHECK(contains(shared.err, "--loops needs a TCP address"));

@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <sys/un.h>
+
 #include <algorithm>
 #include <list>
 #include <memory>
@@ -68,12 +70,14 @@ std::vector<std::string> lines_of(const std::string& text) {
 }
 
 const Words kPrograms{"hello", "sleepy", "delegation",    "produce",
-                      "greet", "echo",   "echo_blocking", "echo_callbacks"};
+                      "greet", "echo",   "echo_blocking", "echo_callbacks",
+                      "ipc",   "crawler"};
 
 /// What a program needs to run in a test.
 Words usual_options(const std::string& name) {
   const bool serves =
       name == "greet" || name == "upload" || contains(name, "echo");
+  if (name == "crawler") return {"--pages", "2", "--delay", "1ms"};
   return serves ? Words{"--port", "0"} : Words{};
 }
 
@@ -100,22 +104,43 @@ TEST_CASE("ladder: an unknown option is refused in one line", "[ladder]") {
   }
 }
 
-/// The programs that print without being told more, and soon.
-Words printing_programs() {
-  Words names = kPrograms;
-  names.pop_back();
-  return names;
-}
-
 TEST_CASE("ladder: a stdout that nobody reads ends a program quietly",
           "[ladder]") {
   Setup setup;
   setup.out = Setup::kBrokenPipe;
-  for (const std::string& name : printing_programs()) {
+  for (const std::string& name : kPrograms) {
     const Run run(name, usual_options(name), setup);
     CAPTURE(name);
     CHECK(run.end.code == 0);
     CHECK(run.err == "");
+  }
+}
+
+/// Programs that print more than one line, so much or for so long that they are
+/// not done when the first has been read.
+const Words kTalkers[] = {
+    {"hello"},
+    {"sleepy", "--unit", "100ms"},
+    {"delegation"},
+    {"produce", "--items", "1000000000"},
+    {"produce", "--channel", "--items", "1000000000"},
+    {"produce", "--channel", "--items", "1000000000", "--producers", "3",
+     "--consumers", "3", "--capacity", "0"},
+    {"crawler", "--pages", "3", "--delay", "20ms"},
+    {"ipc", "--questions", "1000000"},
+};
+
+TEST_CASE("ladder: a reader that goes in the middle ends a program quietly",
+          "[ladder]") {
+  for (const Words& command : kTalkers) {
+    CAPTURE(command);
+    Program talker(
+        command_of(command[0], {command.begin() + 1, command.end()}));
+    talker.line();
+    talker.stop_reading();
+    const End end = talker.wait();
+    CHECK(end.code == 0);
+    CHECK(talker.err() == "");
   }
 }
 
@@ -131,8 +156,12 @@ TEST_CASE("ladder: of several jobs that find stdout closed none is told of",
 TEST_CASE("ladder: a stdout that cannot be written is a failure", "[ladder]") {
   Setup setup;
   setup.out = Setup::kFull;
-  for (const std::string& name : printing_programs()) {
+  for (const std::string& name : kPrograms) {
     check_failed_write(name, Run(name, usual_options(name), setup));
+  }
+  for (const Words& command : kTalkers) {
+    const Words options(command.begin() + 1, command.end());
+    check_failed_write(command[0], Run(command[0], options, setup));
   }
 }
 
@@ -154,6 +183,33 @@ TEST_CASE("ladder: Ctrl-C ends an endless producer cleanly", "[ladder]") {
   produce.line();
   CHECK(produce.stop(SIGINT).code == 130);
   CHECK(produce.err() == "");
+}
+
+TEST_CASE("ladder: Ctrl-C ends an endless generator cleanly", "[ladder]") {
+  for (const int number : {SIGINT, SIGTERM}) {
+    Program produce(command_of("produce", {"--items", "1000000000"}));
+    produce.line();
+    CHECK(produce.stop(number).code == 128 + number);
+    CHECK(produce.err() == "");
+  }
+}
+
+TEST_CASE("ladder: a --host that is no address is told in one line",
+          "[ladder]") {
+  for (const char* name :
+       {"greet", "echo", "echo_blocking", "echo_callbacks"}) {
+    const auto error_of = [&](const char* host) {
+      const Run run(name, {"--port", "0", "--host", host});
+      CHECK(run.end.code == 2);
+      return run.err;
+    };
+    const std::string begin = std::string(name) + ": --host: ";
+    CHECK(error_of("") == begin + "an address is needed; try --help\n");
+    CHECK(error_of("fo\no") ==
+          begin +
+              "address 'fo?o' (neither an IPv4 nor an IPv6 address nor "
+              "unix:/path; a name must be resolved first); try --help\n");
+  }
 }
 
 // ------------------------------------------------------------------- hello
@@ -253,6 +309,18 @@ TEST_CASE(
       CHECK(std::unique(used.begin(), used.end()) == used.end());
       CHECK(lines_of(run.out).back() == "100 items produced and consumed");
     }
+  }
+}
+
+TEST_CASE("produce: what only a channel heeds is refused without one",
+          "[ladder]") {
+  for (const char* flag : {"--producers", "--consumers", "--capacity"}) {
+    const Run run("produce", {flag, "5"});
+    CHECK(run.end.code == 2);
+    CHECK(run.out == "");
+    CHECK(run.err ==
+          "produce: --producers, --consumers and --capacity need --channel; "
+          "try --help\n");
   }
 }
 
@@ -433,7 +501,62 @@ TEST_CASE("echo_callbacks: short of descriptors, clients wait until others go",
   }
 }
 
+TEST_CASE("echo without a loop: serves where stdout is closed", "[ladder]") {
+  for (const char* name : {"echo_blocking", "echo_callbacks"}) {
+    for (const bool all : {false, true}) {
+      CAPTURE(name, all);
+      TemporaryFolder folder;
+      sockaddr_un place{};
+      place.sun_family = AF_UNIX;
+      const std::string path = folder.file("socket");
+      path.copy(place.sun_path, sizeof place.sun_path - 1);
+      Setup setup;
+      setup.out = Setup::kClosed;
+      setup.all_closed = all;
+      const Program server(command_of(name, {"--host", "unix:" + path}), setup);
+      const violet::Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      eventually("a server", [&] {
+        return ::connect(client.get(), reinterpret_cast<sockaddr*>(&place),
+                         sizeof place) == 0;
+      });
+      REQUIRE(::write(client.get(), "x", 1) == 1);
+      char back = 0;
+      REQUIRE(::read(client.get(), &back, 1) == 1);
+      CHECK(back == 'x');
+    }
+  }
+}
+
 // -------------------------------------------------------------- ipc, crawler
+
+TEST_CASE("ipc: says nothing into its own sockets where stdout is closed",
+          "[ladder]") {
+  Setup closed;
+  closed.out = Setup::kClosed;
+  const Run quiet("ipc", {}, closed);
+  CHECK(quiet.end.code == 0);
+  CHECK(quiet.err == "");
+  closed.all_closed = true;
+  CHECK(Run("ipc", {}, closed).end.code == 0);
+}
+
+TEST_CASE("ipc: short of descriptors it is one line from one process",
+          "[ladder]") {
+  for (const rlim_t limit : {4, 5, 6, 7, 8}) {
+    Setup few;
+    few.descriptors = limit;
+    const Run run("ipc", {}, few);
+    CAPTURE(limit);
+    CHECK(run.end.code == 1);
+    CHECK(run.out == "");
+    CHECK(run.err == "ipc: 9 descriptors are needed, and the limit is " +
+                         std::to_string(limit) +
+                         " (raise it with ulimit -n): Too many open files\n");
+  }
+  Setup enough;
+  enough.descriptors = 9;
+  CHECK(Run("ipc", {}, enough).end.code == 0);
+}
 
 TEST_CASE("ipc: every question gets its answer, in order", "[ladder]") {
   const Run run("ipc", {"--questions", "3"});
@@ -496,6 +619,58 @@ TEST_CASE("crawler: three ways fetch the same pages", "[ladder]") {
   CHECK(std::strtod(lines[1].c_str() + 22, nullptr) >= 0.05);
 }
 
+TEST_CASE("crawler: short of descriptors it refuses at the start", "[ladder]") {
+  for (const rlim_t limit : {4, 8, 95 + 3}) {
+    Setup few;
+    few.descriptors = limit;
+    const Run run("crawler", {}, few);
+    CAPTURE(limit);
+    CHECK(run.end.code == 1);
+    CHECK(run.out == "");
+    CHECK(run.err == "crawler: 99 descriptors are needed, and the limit is " +
+                         std::to_string(limit) +
+                         " (raise it with ulimit -n): Too many open files\n");
+  }
+  Setup enough;
+  enough.descriptors = 99;
+  CHECK(Run("crawler", {"--delay", "10ms"}, enough).end.code == 0);
+}
+
+TEST_CASE("crawler: raises its limit of descriptors where it may", "[ladder]") {
+  Words shell{"/bin/sh", "-c",
+              "ulimit -S -n 32; exec \"$0\" --pages 40 --delay 1ms"};
+  shell.push_back(build_path("crawler"));
+  Program crawler(shell);
+  CHECK(crawler.wait().code == 0);
+  CHECK(crawler.err() == "");
+}
+
+TEST_CASE("crawler: Ctrl-C does not wait for threads that wait for pages",
+          "[ladder]") {
+  Program crawler(command_of("crawler", {"--pages", "1", "--delay", "3s"}));
+  crawler.line();
+  crawler.line();  // now a thread asks for the page
+  const auto begin = Clock::now();
+  CHECK(crawler.stop(SIGINT).code == 130);
+  CHECK(crawler.err() == "");
+  CHECK(Clock::now() - begin < 2500ms);
+}
+
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+TEST_CASE("crawler: a thread that cannot be made is told in one line",
+          "[ladder]") {
+  Words shell{"/bin/sh", "-c",
+              "ulimit -v 600000; exec \"$0\" --pages 400 --delay 1ms"};
+  shell.push_back(build_path("crawler"));
+  Program crawler(shell);
+  CHECK(crawler.wait().code == 1);
+  CHECK(contains(crawler.err(), "crawler: start thread "));
+  CHECK(contains(crawler.err(), ": Resource temporarily unavailable\n"));
+  CHECK(count_of(crawler.err(), "\n") == 1);
+}
+#endif
+
 TEST_CASE("crawler: Ctrl-C ends it whatever it is doing", "[ladder]") {
   Program crawler(command_of("crawler", {"--delay", "60m"}));
   crawler.line();
@@ -509,7 +684,9 @@ TEST_CASE("crawler: Ctrl-C ends it whatever it is doing", "[ladder]") {
 TEST_CASE("demo: runs every program, and stops by itself", "[ladder]") {
   std::string folder = build_path("hello");
   folder.resize(folder.rfind('/'));
-  Program demo({"bash", "apps/demo.sh", folder});
+  // Where INT is ignored, as of a job in the background of a script.
+  Program demo(
+      {"bash", "-c", "trap '' INT; exec bash apps/demo.sh \"$0\"", folder});
   const End end = demo.wait();
   CAPTURE(demo.err());
   CHECK(end.code == 0);

@@ -210,6 +210,9 @@ class Program {
                [&] { return err().find(part, from) != err().npos; });
   }
 
+  /// Closes our end of its stdout: whatever it writes from now on fails.
+  void stop_reading() { pipes_[0].reset(); }
+
   /// Takes what the program has written so far.
   void pump() {
     while (pump_once(0)) {

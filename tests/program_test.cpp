@@ -482,6 +482,17 @@ TEST_CASE("program: a plain run leaves signals alone", "[program]") {
 
 // ------------------------------------------------------- standard descriptors
 
+TEST_CASE("program: print_line waits for room in a pipe that never blocks",
+          "[program]") {
+  Program program([] {
+    ::fcntl(1, F_SETFL, O_WRONLY | O_NONBLOCK);
+    for (int i = 0; i < 20; ++i) print_line(std::string(100'000, 'x'));
+    return 0;
+  });
+  CHECK(program.wait().code == 0);
+  CHECK(program.out().size() == 20 * 100'001);
+}
+
 TEST_CASE("program: print_line writes one whole line at once", "[program]") {
   const Outcome outcome = outcome_of([] {
     const auto root = []() -> Task<> {
