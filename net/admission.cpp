@@ -138,11 +138,9 @@ void PeerLimit::give_back(const Visitor& client) noexcept {
 
 bool Visitor::PlaceEvent::attempt() noexcept {
   internal::Handlers& handlers = *client_.handlers_;
-  WaitQueue& room = *handlers.room_;
   if (client_.placed_) return true;
-  const bool is_first = room.empty() || &room.front() == &in_line_;
-  if (!is_first || !handlers.take_room()) {
-    stand_in(room, in_line_, *job());
+  if (!handlers.is_first(in_line_) || !handlers.take_room()) {
+    if (!in_line_.in_list()) handlers.stand_in_line(in_line_, *job());
     return false;
   }
   client_.placed_ = true;

@@ -63,7 +63,7 @@ Visitor::~Visitor() {
     handlers_->give_room_back();
   } else {
     --handlers_->visitors_;
-    wake_all(handlers_->visits_);
+    handlers_->has_begun(*this);
   }
 }
 
@@ -82,7 +82,9 @@ Address Visitor::peer() const noexcept {
 }
 
 Task<> Visitor::start() {
-  return placed_ ? serve() : options().when_full(*this);
+  if (placed_) return serve();
+  handlers_->has_begun(*this);
+  return options().when_full(*this);
 }
 
 const ServerOptions& Visitor::options() const noexcept {
@@ -234,9 +236,29 @@ void Handlers::wake_first() noexcept {
   if (!room_->empty()) wake(*room_->front().job);
 }
 
+/// True if no client is before this one, which may stand in line or not.
+bool Handlers::is_first(const Waiter& in_line) const noexcept {
+  const Waiter* first = room_->first();
+  return first == nullptr || first == &in_line || first == &last_in_line_;
+}
+
+/// Behind all clients, but before who accepts: the line was there first.
+void Handlers::stand_in_line(Waiter& in_line, Stack& job) noexcept {
+  const bool full = last_in_line_.in_list();
+  leave(*room_, last_in_line_);
+  stand_in(*room_, in_line, job);
+  if (full) room_->push_back(last_in_line_);
+}
+
 /// True if one more may come that has no place.
 bool Handlers::takes_visitors() const noexcept {
   return options_.when_full != nullptr && visitors_ < options_.max_waiting;
+}
+
+/// A client that had no place when it came has begun its job, or has left.
+void Handlers::has_begun(const Visitor& client) noexcept {
+  if (newcomer_ == &client) newcomer_ = nullptr;
+  wake_all(visits_);
 }
 
 /// Starts the job of a client that has been accepted.
@@ -248,8 +270,9 @@ void Handlers::admit(Connection&& connection) {
   });
   if (!begun) return complain("out of memory: a client was turned away");
   job.block()->mark();
-  if (options_.per_peer == nullptr) return;
   Visitor& its = client_of(*job.block());
+  if (!its.placed_) newcomer_ = &its;
+  if (options_.per_peer == nullptr) return;
   its.counted_ = options_.per_peer->take(its, its.peer());
   if (its.counted_) return;
   tell(its, "one too many of this peer");
@@ -391,7 +414,6 @@ class Handlers::NextEvent final : public Event {
 
   Handlers& handlers_;
   Waiter stop_place_;
-  Waiter room_place_;
   Waiter visits_place_;
   Timer grace_;               // wakes who still waits for room after a stop
   Door* accepted_ = nullptr;  // null once stopped
@@ -408,9 +430,10 @@ bool Handlers::NextEvent::attempt() noexcept {
     return true;
   }
   WaitQueue& room = *handlers_.room_;
-  leave(room, room_place_);
-  const bool placed = room.empty() && handlers_.take_room();
-  if (placed || handlers_.takes_visitors()) {
+  leave(room, handlers_.last_in_line_);
+  const bool in_time = handlers_.newcomer_ == nullptr;
+  const bool placed = in_time && room.empty() && handlers_.take_room();
+  if (placed || (in_time && handlers_.takes_visitors())) {
     const bool done = accept_one();
     handlers_.place_taken_ = placed;
     if (placed && (!done || accepted_->accept.error() != 0)) {
@@ -422,7 +445,7 @@ bool Handlers::NextEvent::attempt() noexcept {
     }
   } else {
     undo_accepts();
-    stand_in(room, room_place_, *job());
+    stand_in(room, handlers_.last_in_line_, *job());
   }
   stand_in(handlers_.visits_, visits_place_, *job());
   if (handlers_.stopping()) return attempt_to_stop();
@@ -452,7 +475,8 @@ bool Handlers::NextEvent::accept_one() noexcept {
 bool Handlers::NextEvent::attempt_to_stop() noexcept {
   Loop& loop = handlers_.loop();
   const TimePoint end = after(loop.now(), handlers_.time_left());
-  const bool lacks_something = room_place_.in_list() || paused();
+  if (handlers_.newcomer_ != nullptr) return false;  // begins in this turn
+  const bool lacks_something = handlers_.last_in_line_.in_list() || paused();
   if (lacks_something && handlers_.time_left() > Duration::zero() &&
       handlers_.somebody_waits() &&
       (grace_.active() || loop.timers().start(grace_, end, *job()))) {
@@ -473,7 +497,7 @@ void Handlers::NextEvent::undo_accepts() noexcept {
 }
 
 void Handlers::NextEvent::undo() noexcept {
-  leave(*handlers_.room_, room_place_);
+  leave(*handlers_.room_, handlers_.last_in_line_);
   leave(handlers_.visits_, visits_place_);
   leave(handlers_.loop().stop_waiters(), stop_place_);
   undo_accepts();
@@ -481,7 +505,7 @@ void Handlers::NextEvent::undo() noexcept {
 }
 
 void Handlers::NextEvent::describe(Description& out) const {
-  if (room_place_.in_list()) {
+  if (handlers_.last_in_line_.in_list()) {
     out.text = "room for one more connection";
     return;
   }

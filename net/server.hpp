@@ -244,7 +244,10 @@ class Handlers final : public Group {
   bool take_room() noexcept;
   void give_room_back() noexcept;
   void wake_first() noexcept;
+  bool is_first(const Waiter& in_line) const noexcept;
+  void stand_in_line(Waiter& in_line, Stack& job) noexcept;
   bool takes_visitors() const noexcept;
+  void has_begun(const Visitor& client) noexcept;
   void admit(Connection&& connection);
   void tell(const Visitor& client, const char* what) const noexcept;
 
@@ -281,13 +284,20 @@ class Handlers final : public Group {
   std::unique_ptr<Door[]> doors_;
   std::size_t next_door_ = 0;  // whose turn it is
 
-  // Who waits for a place, in order: the clients in line, or who accepts.
+  // Who waits for a place, in order: the clients in line; behind them, if
+  // nobody can come without one, who accepts. The first is woken whenever
+  // there may be a place.
   std::shared_ptr<WaitQueue> room_;
+  Waiter last_in_line_;                            // who accepts
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
   std::size_t placed_ = 0;                         // clients with a place
   std::size_t visitors_ = 0;                       // clients without
-  WaitQueue visits_;          // woken when there is one less
+  WaitQueue visits_;          // woken when there is one less, or it has begun
   bool place_taken_ = false;  // for the client that has just been accepted
+
+  // The one without a place whose job has not begun: nobody is accepted before
+  // it stands in line, if it is going to.
+  const Visitor* newcomer_ = nullptr;
 
   // Looking for idle clients, in rounds; a round may take several steps.
   Duration look_every_;
