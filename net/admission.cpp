@@ -84,8 +84,8 @@ class PeerLimit::Counts {
   bool take(const Visitor& client, const Host& host) {
     const std::lock_guard lock(mutex_);
     const auto found = places_.find(host);
-    if (found != places_.end() && found->second >= most_) return false;
-    if (most_ == 0) return false;
+    const std::size_t held = found == places_.end() ? 0 : found->second;
+    if (most_ != 0 && held >= most_) return false;
     clients_.emplace(&client, host);
     const bool noted = has_memory_for([&] { ++places_[host]; });
     if (!noted) clients_.erase(&client);
@@ -147,7 +147,7 @@ bool Visitor::PlaceEvent::attempt() noexcept {
   ++handlers.placed_;
   --handlers.visitors_;
   undo();
-  wake_all(handlers.visits_);
+  handlers.moved_on(client_);
   return true;
 }
 

@@ -63,7 +63,7 @@ Visitor::~Visitor() {
     handlers_->give_room_back();
   } else {
     --handlers_->visitors_;
-    handlers_->has_begun(*this);
+    handlers_->moved_on(*this);
   }
 }
 
@@ -83,7 +83,7 @@ Address Visitor::peer() const noexcept {
 
 Task<> Visitor::start() {
   if (placed_) return serve();
-  handlers_->has_begun(*this);
+  handlers_->moved_on(*this);
   return options().when_full(*this);
 }
 
@@ -122,12 +122,14 @@ constexpr int kMostTold = 10;
 /// What Loop::age() may be wrong by.
 constexpr Duration kAgeStep = Duration(1 << 24);
 
-/// A peer that resets or vanishes is its own business.
+/// A peer that resets or vanishes is its own business; after a reset there is
+/// nothing to shut down.
 bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
   const auto* refusal = exception_as<std::system_error>(error);
   return refusal != nullptr &&
          (refusal->code() == std::errc::connection_reset ||
-          refusal->code() == std::errc::broken_pipe);
+          refusal->code() == std::errc::broken_pipe ||
+          refusal->code() == std::errc::not_connected);
 }
 
 /// Who may stay for a shorter time than it may be idle is never idle for too
@@ -205,9 +207,12 @@ void Handlers::failed(JobBlock& child) noexcept {
   }
   complain_with([&] {
     // Handlers may spawn jobs that have no client of their own.
-    const std::string who = child.marked() ? client_of(child).peer().text()
-                                           : concat({"job #", child.id()});
-    return concat({who, ": handler failed ", ending.text()});
+    const Visitor* client = child.marked() ? &client_of(child) : nullptr;
+    const std::string who = client != nullptr ? client->peer().text()
+                                              : concat({"job #", child.id()});
+    const bool served = client == nullptr || client->served_;
+    return concat({who, served ? ": handler failed " : ": when_full failed ",
+                   ending.text()});
   });
 }
 
@@ -252,13 +257,14 @@ void Handlers::stand_in_line(Waiter& in_line, Stack& job) noexcept {
 
 /// True if one more may come that has no place.
 bool Handlers::takes_visitors() const noexcept {
-  return options_.when_full != nullptr && visitors_ < options_.max_waiting;
+  return newcomer_ == nullptr && options_.when_full != nullptr &&
+         visitors_ < options_.max_waiting;
 }
 
-/// A client that had no place when it came has begun its job, or has left.
-void Handlers::has_begun(const Visitor& client) noexcept {
+/// A client without a place has begun its job, got a place, or left.
+void Handlers::moved_on(const Visitor& client) noexcept {
   if (newcomer_ == &client) newcomer_ = nullptr;
-  wake_all(visits_);
+  if (accepting_ != nullptr) wake(*accepting_);
 }
 
 /// Starts the job of a client that has been accepted.
@@ -331,10 +337,12 @@ void Handlers::look_at(JobBlock& job, Visitor& client) noexcept {
   if (open) slot.ready &= static_cast<std::uint8_t>(~kActive);
   client.quiet_ = quiet ? client.quiet_ + 1u : 0u;
   if (!idle_counts(options_)) client.quiet_ = 0;
+  // No sum with a limit, which may be as long as can be.
   const Duration total = options_.total_timeout;
+  const Duration age = loop().age(job) - kAgeStep;  // at least
   if (client.quiet_ == kLooks) {
     time_out(job, client, "it was idle");
-  } else if (total != Duration::zero() && loop().age(job) >= total + kAgeStep) {
+  } else if (total > Duration::zero() && age >= total) {
     time_out(job, client, "its time was up");
   }
 }
@@ -414,7 +422,6 @@ class Handlers::NextEvent final : public Event {
 
   Handlers& handlers_;
   Waiter stop_place_;
-  Waiter visits_place_;
   Timer grace_;               // wakes who still waits for room after a stop
   Door* accepted_ = nullptr;  // null once stopped
 };
@@ -431,9 +438,9 @@ bool Handlers::NextEvent::attempt() noexcept {
   }
   WaitQueue& room = *handlers_.room_;
   leave(room, handlers_.last_in_line_);
-  const bool in_time = handlers_.newcomer_ == nullptr;
-  const bool placed = in_time && room.empty() && handlers_.take_room();
-  if (placed || (in_time && handlers_.takes_visitors())) {
+  const bool placed =
+      handlers_.newcomer_ == nullptr && room.empty() && handlers_.take_room();
+  if (placed || handlers_.takes_visitors()) {
     const bool done = accept_one();
     handlers_.place_taken_ = placed;
     if (placed && (!done || accepted_->accept.error() != 0)) {
@@ -447,7 +454,7 @@ bool Handlers::NextEvent::attempt() noexcept {
     undo_accepts();
     stand_in(room, handlers_.last_in_line_, *job());
   }
-  stand_in(handlers_.visits_, visits_place_, *job());
+  handlers_.accepting_ = job();
   if (handlers_.stopping()) return attempt_to_stop();
   stand_in(loop.stop_waiters(), stop_place_, *job());
   return false;
@@ -498,7 +505,7 @@ void Handlers::NextEvent::undo_accepts() noexcept {
 
 void Handlers::NextEvent::undo() noexcept {
   leave(*handlers_.room_, handlers_.last_in_line_);
-  leave(handlers_.visits_, visits_place_);
+  handlers_.accepting_ = nullptr;
   leave(handlers_.loop().stop_waiters(), stop_place_);
   undo_accepts();
   handlers_.loop().timers().stop(grace_);
@@ -570,6 +577,14 @@ void Handlers::tell_who_is_left() {
         concat({client_of(*child).peer().text(), " after ", tenths / 10, ".",
                 tenths % 10, " s, at ", whereabouts(*child), "\n"});
   }
+}
+
+std::vector<Listener> at_least_one(std::vector<Listener>&& listeners) {
+  if (listeners.empty()) {
+    throw_error(
+        Misuse("violet: serve() without a listener: give at least one"));
+  }
+  return std::move(listeners);
 }
 
 std::vector<Listener> only(Listener&& listener) {

@@ -41,7 +41,7 @@ namespace violet {
 
 /// What a server says on stderr.
 enum class Log : std::uint8_t {
-  kErrors,   // what goes wrong in a handler
+  kErrors,   // what goes wrong in a handler, or in what is done when full
   kNormal,   // also what an operator wants to know
   kVerbose,  // also handlers that end with a reset or a broken pipe
 };
@@ -247,7 +247,7 @@ class Handlers final : public Group {
   bool is_first(const Waiter& in_line) const noexcept;
   void stand_in_line(Waiter& in_line, Stack& job) noexcept;
   bool takes_visitors() const noexcept;
-  void has_begun(const Visitor& client) noexcept;
+  void moved_on(const Visitor& client) noexcept;
   void admit(Connection&& connection);
   void tell(const Visitor& client, const char* what) const noexcept;
 
@@ -292,8 +292,8 @@ class Handlers final : public Group {
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
   std::size_t placed_ = 0;                         // clients with a place
   std::size_t visitors_ = 0;                       // clients without
-  WaitQueue visits_;          // woken when there is one less, or it has begun
-  bool place_taken_ = false;  // for the client that has just been accepted
+  Stack* accepting_ = nullptr;  // who waits for the next client, if it does
+  bool place_taken_ = false;    // for the client that has just been accepted
 
   // The one without a place whose job has not begun: nobody is accepted before
   // it stands in line, if it is going to.
@@ -335,6 +335,9 @@ Task<ServerSummary> serve_with(std::vector<Listener> listeners, Handler handler,
   co_await service.handlers.run();
   co_return service.handlers.summary();
 }
+
+/// The same. Throws: Misuse if there are none.
+std::vector<Listener> at_least_one(std::vector<Listener>&& listeners);
 
 /// A vector with one listener in it.
 std::vector<Listener> only(Listener&& listener);
@@ -381,6 +384,7 @@ Task<ServerSummary> serve(
 
 /// The same for several listeners, say one for IPv4 and one for IPv6: one
 /// handler, and the limits of the options hold for all of them together.
+/// Throws: Misuse for no listener at all.
 template <class Handler>
 Task<ServerSummary> serve(
     std::vector<Listener> listeners, Handler&& handler,
@@ -390,7 +394,8 @@ Task<ServerSummary> serve(
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to serve: auto handler = [..](..) {..};");
   return internal::serve_with<std::decay_t<Handler>>(
-      std::move(listeners), std::forward<Handler>(handler), options, where);
+      internal::at_least_one(std::move(listeners)),
+      std::forward<Handler>(handler), options, where);
 }
 
 /// Listens on host and port and serves: the whole of a simple program, as in

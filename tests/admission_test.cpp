@@ -624,6 +624,49 @@ TEST_CASE("admission: a refused client may reset at any step", "[admission]") {
   CHECK(served.log.empty());
 }
 
+TEST_CASE("admission: who vanishes while it is refused is not logged",
+          "[admission]") {
+  ServerOptions options = full_at(1, turn_away);
+  options.log = GENERATE(Log::kErrors, Log::kNormal, Log::kVerbose);
+  options.refused = [](Connection&) -> Task<> { co_await sleep(100ms); };
+  Served served(options);
+  served.run(echo, [](Served& s) -> Task<> {
+    const Connection first = co_await connect(s.address);
+    co_await expect_served(first);
+    for (int i = 0; i < 3; ++i) {
+      Connection other = co_await connect(s.address);
+      co_await settle();
+      break_off(other);
+      co_await sleep(1s);
+    }
+  });
+  CHECK(served.summary.refused == 3);
+  const auto lines = std::count(served.log.begin(), served.log.end(), '\n');
+  CHECK(lines == (options.log == Log::kVerbose ? 3 : 0));
+}
+
+TEST_CASE("admission: a refusal that fails is not called a handler",
+          "[admission]") {
+  ServerOptions options = full_at(1, turn_away);
+  options.refused = [](Connection& conn) -> Task<> {
+    co_await conn.sendall("no\n");
+    throw std::runtime_error("out of words");
+  };
+  Served served(options);
+  std::string peer;
+  served.run(echo, [&](Served& s) -> Task<> {
+    const Connection first = co_await connect(s.address);
+    co_await expect_served(first);
+    const Connection other = co_await connect(s.address);
+    peer = other.local().text();
+    const std::string told = co_await hear_out(other);
+    CHECK(told == "no\n");
+  });
+  CHECK(served.log.find("violet: " + peer + ": when_full failed") == 0);
+  CHECK(contains(served.log, "out of words"));
+  CHECK_FALSE(contains(served.log, "handler"));
+}
+
 TEST_CASE("admission: a refused crowd does not starve who is served",
           "[admission]") {
   ServerOptions options = full_at(1, turn_away);
@@ -839,9 +882,9 @@ TEST_CASE("admission: an IPv6 peer is counted by its address, too",
 
 TEST_CASE("admission: clients without an address are not counted",
           "[admission]") {
-  PeerLimit none(0);
+  PeerLimit one(1);
   ServerOptions options;
-  options.per_peer = &none;
+  options.per_peer = &one;
   auto whole = [&]() -> Task<> {
     Listener listener(Address::parse("unix:/simulated"));
     const Address address = listener.address();
