@@ -364,27 +364,13 @@ Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
 /// Task<>, as a job for each. Ends when the loop is asked to stop; see above.
 /// A handler that throws is logged and concerns nobody else. Jobs that it
 /// spawns belong to the server, too, and may outlive the client.
+/// Of several listeners, say one for IPv4 and one for IPv6, none is preferred,
+/// and the limits of the options hold for all of them together.
 /// Suspends: until the server has stopped.
 /// Lifetime: the handler is moved or copied into the server.
 /// Returns: how many were served.
-/// Throws: what accept() throws.
+/// Throws: what accept() throws; Misuse for no listener at all.
 /// Kill: the handlers die with it.
-template <class Handler>
-Task<ServerSummary> serve(
-    Listener listener, Handler&& handler,
-    ServerOptions options = ServerOptions(),
-    std::source_location where = std::source_location::current()) {
-  static_assert(internal::survives_co_await<Handler&&>(),
-                "violet: on this compiler a capturing lambda must have a name "
-                "before it is given to serve: auto handler = [..](..) {..};");
-  return internal::serve_with<std::decay_t<Handler>>(
-      internal::only(std::move(listener)), std::forward<Handler>(handler),
-      options, where);
-}
-
-/// The same for several listeners, say one for IPv4 and one for IPv6: one
-/// handler, and the limits of the options hold for all of them together.
-/// Throws: Misuse for no listener at all.
 template <class Handler>
 Task<ServerSummary> serve(
     std::vector<Listener> listeners, Handler&& handler,
@@ -396,6 +382,16 @@ Task<ServerSummary> serve(
   return internal::serve_with<std::decay_t<Handler>>(
       internal::at_least_one(std::move(listeners)),
       std::forward<Handler>(handler), options, where);
+}
+
+/// The same for one listener.
+template <class Handler>
+Task<ServerSummary> serve(
+    Listener listener, Handler&& handler,
+    ServerOptions options = ServerOptions(),
+    std::source_location where = std::source_location::current()) {
+  return violet::serve(internal::only(std::move(listener)),
+                       std::forward<Handler>(handler), options, where);
 }
 
 /// Listens on host and port and serves: the whole of a simple program, as in

@@ -489,7 +489,7 @@ TEST_CASE("admission: a burst may be killed at each of its waits",
   options.network = true;
   options.seeds = 200;
   options.victims = testing::Victims::kOthers;
-  const std::size_t line = GENERATE(1, 2);
+  const std::size_t line = GENERATE(1u, 2u);
   const testing::KillCounts counts = testing::kill_everywhere(
       [line]() -> Task<> {
         const ServerOptions how = Burst(1, line, 4).options();

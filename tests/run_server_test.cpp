@@ -167,7 +167,7 @@ TEST_CASE("run_server: short lines of several loops lose no place",
   ServerOptions options;
   options.max_connections = 2;
   options.when_full = wait_in_line;
-  options.max_waiting = GENERATE(1, 4);
+  options.max_waiting = GENERATE(1u, 4u);
   Server server(echo, 3, options);
   for (int round = 0; round < 20; ++round) {
     std::deque<Client> clients;
