@@ -84,8 +84,8 @@ class PeerLimit::Counts {
   bool take(const Visitor& client, const Host& host) {
     const std::lock_guard lock(mutex_);
     const auto found = places_.find(host);
-    if (found != places_.end() && found->second >= most_) return false;
-    if (most_ == 0) return false;
+    const std::size_t held = found == places_.end() ? 0 : found->second;
+    if (most_ != 0 && held >= most_) return false;
     clients_.emplace(&client, host);
     const bool noted = has_memory_for([&] { ++places_[host]; });
     if (!noted) clients_.erase(&client);
@@ -138,18 +138,16 @@ void PeerLimit::give_back(const Visitor& client) noexcept {
 
 bool Visitor::PlaceEvent::attempt() noexcept {
   internal::Handlers& handlers = *client_.handlers_;
-  WaitQueue& room = *handlers.room_;
   if (client_.placed_) return true;
-  const bool is_first = room.empty() || &room.front() == &in_line_;
-  if (!is_first || !handlers.take_room()) {
-    stand_in(room, in_line_, *job());
+  if (!handlers.is_first(in_line_) || !handlers.take_room()) {
+    if (!in_line_.in_list()) handlers.stand_in_line(in_line_, *job());
     return false;
   }
   client_.placed_ = true;
   ++handlers.placed_;
   --handlers.visitors_;
   undo();
-  wake_all(handlers.visits_);
+  handlers.moved_on(client_);
   return true;
 }
 

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -44,7 +45,9 @@ using Refusal = Task<> (*)(Connection& client);
 /// A number of connections that several loops share.
 class ConnectionLimit {
  public:
-  explicit ConnectionLimit(std::size_t most) noexcept : free_(most) {}
+  /// 0: no limit.
+  explicit ConnectionLimit(std::size_t most) noexcept
+      : free_(most != 0 ? most : std::numeric_limits<std::size_t>::max()) {}
   ConnectionLimit(const ConnectionLimit&) = delete;
   ConnectionLimit& operator=(const ConnectionLimit&) = delete;
 
@@ -85,6 +88,7 @@ class ConnectionLimit {
 /// unix sockets have no address and are not counted.
 class PeerLimit {
  public:
+  /// 0: no limit.
   explicit PeerLimit(std::size_t most);
   PeerLimit(const PeerLimit&) = delete;
   PeerLimit& operator=(const PeerLimit&) = delete;

@@ -63,7 +63,7 @@ Visitor::~Visitor() {
     handlers_->give_room_back();
   } else {
     --handlers_->visitors_;
-    wake_all(handlers_->visits_);
+    handlers_->moved_on(*this);
   }
 }
 
@@ -82,7 +82,9 @@ Address Visitor::peer() const noexcept {
 }
 
 Task<> Visitor::start() {
-  return placed_ ? serve() : options().when_full(*this);
+  if (placed_) return serve();
+  handlers_->moved_on(*this);
+  return options().when_full(*this);
 }
 
 const ServerOptions& Visitor::options() const noexcept {
@@ -120,12 +122,14 @@ constexpr int kMostTold = 10;
 /// What Loop::age() may be wrong by.
 constexpr Duration kAgeStep = Duration(1 << 24);
 
-/// A peer that resets or vanishes is its own business.
+/// A peer that resets or vanishes is its own business; after a reset there is
+/// nothing to shut down.
 bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
   const auto* refusal = exception_as<std::system_error>(error);
   return refusal != nullptr &&
          (refusal->code() == std::errc::connection_reset ||
-          refusal->code() == std::errc::broken_pipe);
+          refusal->code() == std::errc::broken_pipe ||
+          refusal->code() == std::errc::not_connected);
 }
 
 /// Who may stay for a shorter time than it may be idle is never idle for too
@@ -203,9 +207,12 @@ void Handlers::failed(JobBlock& child) noexcept {
   }
   complain_with([&] {
     // Handlers may spawn jobs that have no client of their own.
-    const std::string who = child.marked() ? client_of(child).peer().text()
-                                           : concat({"job #", child.id()});
-    return concat({who, ": handler failed ", ending.text()});
+    const Visitor* client = child.marked() ? &client_of(child) : nullptr;
+    const std::string who = client != nullptr ? client->peer().text()
+                                              : concat({"job #", child.id()});
+    const bool served = client == nullptr || client->served_;
+    return concat({who, served ? ": handler failed " : ": when_full failed ",
+                   ending.text()});
   });
 }
 
@@ -234,9 +241,30 @@ void Handlers::wake_first() noexcept {
   if (!room_->empty()) wake(*room_->front().job);
 }
 
+/// True if no client is before this one, which may stand in line or not.
+bool Handlers::is_first(const Waiter& in_line) const noexcept {
+  const Waiter* first = room_->first();
+  return first == nullptr || first == &in_line || first == &last_in_line_;
+}
+
+/// Behind all clients, but before who accepts: the line was there first.
+void Handlers::stand_in_line(Waiter& in_line, Stack& job) noexcept {
+  const bool full = last_in_line_.in_list();
+  leave(*room_, last_in_line_);
+  stand_in(*room_, in_line, job);
+  if (full) room_->push_back(last_in_line_);
+}
+
 /// True if one more may come that has no place.
 bool Handlers::takes_visitors() const noexcept {
-  return options_.when_full != nullptr && visitors_ < options_.max_waiting;
+  return newcomer_ == nullptr && options_.when_full != nullptr &&
+         visitors_ < options_.max_waiting;
+}
+
+/// A client without a place has begun its job, got a place, or left.
+void Handlers::moved_on(const Visitor& client) noexcept {
+  if (newcomer_ == &client) newcomer_ = nullptr;
+  if (accepting_ != nullptr) wake(*accepting_);
 }
 
 /// Starts the job of a client that has been accepted.
@@ -248,8 +276,9 @@ void Handlers::admit(Connection&& connection) {
   });
   if (!begun) return complain("out of memory: a client was turned away");
   job.block()->mark();
-  if (options_.per_peer == nullptr) return;
   Visitor& its = client_of(*job.block());
+  if (!its.placed_) newcomer_ = &its;
+  if (options_.per_peer == nullptr) return;
   its.counted_ = options_.per_peer->take(its, its.peer());
   if (its.counted_) return;
   tell(its, "one too many of this peer");
@@ -308,10 +337,12 @@ void Handlers::look_at(JobBlock& job, Visitor& client) noexcept {
   if (open) slot.ready &= static_cast<std::uint8_t>(~kActive);
   client.quiet_ = quiet ? client.quiet_ + 1u : 0u;
   if (!idle_counts(options_)) client.quiet_ = 0;
+  // No sum with a limit, which may be as long as can be.
   const Duration total = options_.total_timeout;
+  const Duration age = loop().age(job) - kAgeStep;  // at least
   if (client.quiet_ == kLooks) {
     time_out(job, client, "it was idle");
-  } else if (total != Duration::zero() && loop().age(job) >= total + kAgeStep) {
+  } else if (total > Duration::zero() && age >= total) {
     time_out(job, client, "its time was up");
   }
 }
@@ -391,8 +422,6 @@ class Handlers::NextEvent final : public Event {
 
   Handlers& handlers_;
   Waiter stop_place_;
-  Waiter room_place_;
-  Waiter visits_place_;
   Timer grace_;               // wakes who still waits for room after a stop
   Door* accepted_ = nullptr;  // null once stopped
 };
@@ -408,8 +437,9 @@ bool Handlers::NextEvent::attempt() noexcept {
     return true;
   }
   WaitQueue& room = *handlers_.room_;
-  leave(room, room_place_);
-  const bool placed = room.empty() && handlers_.take_room();
+  leave(room, handlers_.last_in_line_);
+  const bool placed =
+      handlers_.newcomer_ == nullptr && room.empty() && handlers_.take_room();
   if (placed || handlers_.takes_visitors()) {
     const bool done = accept_one();
     handlers_.place_taken_ = placed;
@@ -422,9 +452,9 @@ bool Handlers::NextEvent::attempt() noexcept {
     }
   } else {
     undo_accepts();
-    stand_in(room, room_place_, *job());
+    stand_in(room, handlers_.last_in_line_, *job());
   }
-  stand_in(handlers_.visits_, visits_place_, *job());
+  handlers_.accepting_ = job();
   if (handlers_.stopping()) return attempt_to_stop();
   stand_in(loop.stop_waiters(), stop_place_, *job());
   return false;
@@ -452,7 +482,8 @@ bool Handlers::NextEvent::accept_one() noexcept {
 bool Handlers::NextEvent::attempt_to_stop() noexcept {
   Loop& loop = handlers_.loop();
   const TimePoint end = after(loop.now(), handlers_.time_left());
-  const bool lacks_something = room_place_.in_list() || paused();
+  if (handlers_.newcomer_ != nullptr) return false;  // begins in this turn
+  const bool lacks_something = handlers_.last_in_line_.in_list() || paused();
   if (lacks_something && handlers_.time_left() > Duration::zero() &&
       handlers_.somebody_waits() &&
       (grace_.active() || loop.timers().start(grace_, end, *job()))) {
@@ -473,15 +504,15 @@ void Handlers::NextEvent::undo_accepts() noexcept {
 }
 
 void Handlers::NextEvent::undo() noexcept {
-  leave(*handlers_.room_, room_place_);
-  leave(handlers_.visits_, visits_place_);
+  leave(*handlers_.room_, handlers_.last_in_line_);
+  handlers_.accepting_ = nullptr;
   leave(handlers_.loop().stop_waiters(), stop_place_);
   undo_accepts();
   handlers_.loop().timers().stop(grace_);
 }
 
 void Handlers::NextEvent::describe(Description& out) const {
-  if (room_place_.in_list()) {
+  if (handlers_.last_in_line_.in_list()) {
     out.text = "room for one more connection";
     return;
   }
@@ -546,6 +577,14 @@ void Handlers::tell_who_is_left() {
         concat({client_of(*child).peer().text(), " after ", tenths / 10, ".",
                 tenths % 10, " s, at ", whereabouts(*child), "\n"});
   }
+}
+
+std::vector<Listener> at_least_one(std::vector<Listener>&& listeners) {
+  if (listeners.empty()) {
+    throw_error(
+        Misuse("violet: serve() without a listener: give at least one"));
+  }
+  return std::move(listeners);
 }
 
 std::vector<Listener> only(Listener&& listener) {

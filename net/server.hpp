@@ -41,7 +41,7 @@ namespace violet {
 
 /// What a server says on stderr.
 enum class Log : std::uint8_t {
-  kErrors,   // what goes wrong in a handler
+  kErrors,   // what goes wrong in a handler, or in what is done when full
   kNormal,   // also what an operator wants to know
   kVerbose,  // also handlers that end with a reset or a broken pipe
 };
@@ -244,7 +244,10 @@ class Handlers final : public Group {
   bool take_room() noexcept;
   void give_room_back() noexcept;
   void wake_first() noexcept;
+  bool is_first(const Waiter& in_line) const noexcept;
+  void stand_in_line(Waiter& in_line, Stack& job) noexcept;
   bool takes_visitors() const noexcept;
+  void moved_on(const Visitor& client) noexcept;
   void admit(Connection&& connection);
   void tell(const Visitor& client, const char* what) const noexcept;
 
@@ -281,13 +284,20 @@ class Handlers final : public Group {
   std::unique_ptr<Door[]> doors_;
   std::size_t next_door_ = 0;  // whose turn it is
 
-  // Who waits for a place, in order: the clients in line, or who accepts.
+  // Who waits for a place, in order: the clients in line; behind them, if
+  // nobody can come without one, who accepts. The first is woken whenever
+  // there may be a place.
   std::shared_ptr<WaitQueue> room_;
+  Waiter last_in_line_;                            // who accepts
   std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
   std::size_t placed_ = 0;                         // clients with a place
   std::size_t visitors_ = 0;                       // clients without
-  WaitQueue visits_;          // woken when there is one less
-  bool place_taken_ = false;  // for the client that has just been accepted
+  Stack* accepting_ = nullptr;  // who waits for the next client, if it does
+  bool place_taken_ = false;    // for the client that has just been accepted
+
+  // The one without a place whose job has not begun: nobody is accepted before
+  // it stands in line, if it is going to.
+  const Visitor* newcomer_ = nullptr;
 
   // Looking for idle clients, in rounds; a round may take several steps.
   Duration look_every_;
@@ -326,6 +336,9 @@ Task<ServerSummary> serve_with(std::vector<Listener> listeners, Handler handler,
   co_return service.handlers.summary();
 }
 
+/// The same. Throws: Misuse if there are none.
+std::vector<Listener> at_least_one(std::vector<Listener>&& listeners);
+
 /// A vector with one listener in it.
 std::vector<Listener> only(Listener&& listener);
 
@@ -351,26 +364,13 @@ Task<> announce_and_serve(std::string host, std::uint16_t port, Handler handler,
 /// Task<>, as a job for each. Ends when the loop is asked to stop; see above.
 /// A handler that throws is logged and concerns nobody else. Jobs that it
 /// spawns belong to the server, too, and may outlive the client.
+/// Of several listeners, say one for IPv4 and one for IPv6, none is preferred,
+/// and the limits of the options hold for all of them together.
 /// Suspends: until the server has stopped.
 /// Lifetime: the handler is moved or copied into the server.
 /// Returns: how many were served.
-/// Throws: what accept() throws.
+/// Throws: what accept() throws; Misuse for no listener at all.
 /// Kill: the handlers die with it.
-template <class Handler>
-Task<ServerSummary> serve(
-    Listener listener, Handler&& handler,
-    ServerOptions options = ServerOptions(),
-    std::source_location where = std::source_location::current()) {
-  static_assert(internal::survives_co_await<Handler&&>(),
-                "violet: on this compiler a capturing lambda must have a name "
-                "before it is given to serve: auto handler = [..](..) {..};");
-  return internal::serve_with<std::decay_t<Handler>>(
-      internal::only(std::move(listener)), std::forward<Handler>(handler),
-      options, where);
-}
-
-/// The same for several listeners, say one for IPv4 and one for IPv6: one
-/// handler, and the limits of the options hold for all of them together.
 template <class Handler>
 Task<ServerSummary> serve(
     std::vector<Listener> listeners, Handler&& handler,
@@ -380,7 +380,18 @@ Task<ServerSummary> serve(
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to serve: auto handler = [..](..) {..};");
   return internal::serve_with<std::decay_t<Handler>>(
-      std::move(listeners), std::forward<Handler>(handler), options, where);
+      internal::at_least_one(std::move(listeners)),
+      std::forward<Handler>(handler), options, where);
+}
+
+/// The same for one listener.
+template <class Handler>
+Task<ServerSummary> serve(
+    Listener listener, Handler&& handler,
+    ServerOptions options = ServerOptions(),
+    std::source_location where = std::source_location::current()) {
+  return violet::serve(internal::only(std::move(listener)),
+                       std::forward<Handler>(handler), options, where);
 }
 
 /// Listens on host and port and serves: the whole of a simple program, as in

@@ -5,6 +5,7 @@
 #include <deque>
 #include <optional>
 
+#include "../runtime/random.hpp"
 #include "../runtime/testing.hpp"
 #include "catch.hpp"
 #include "sockets.hpp"
@@ -235,6 +236,297 @@ TEST_CASE("admission: a stop serves who waits in line, as far as it can",
   CHECK(served.summary.refused == 1);
 }
 
+// ------------------------------------------------- a line that fills in a
+// burst
+
+namespace {
+
+/// A server with a short line, and clients that all come at once.
+struct Burst {
+  Burst(std::size_t places, std::size_t waiting, int clients)
+      : most(places), line(waiting), count(clients) {}
+
+  std::string text() const {
+    return concat({most, " places, ", line, " in line, ", count, " clients"});
+  }
+
+  ServerOptions options() const {
+    ServerOptions how = full_at(most, wait_in_line);
+    how.max_waiting = line;
+    how.log = Log::kErrors;
+    return how;
+  }
+
+  std::size_t most;
+  std::size_t line;
+  int count;
+};
+
+/// Calls visit(burst) for each that is small.
+template <class Visit>
+void each_burst(Visit visit) {
+  for (std::size_t most = 1; most <= 3; ++most) {
+    for (std::size_t line = 0; line <= 4; ++line) {
+      for (int count = 1; count <= 8; ++count) visit(Burst(most, line, count));
+    }
+  }
+}
+
+/// What clients may do; those that are served and those that wait alike.
+enum class Does { kAsks, kAsksAndStays, kLeaves, kResets, kWaitsAndResets };
+
+Task<> behave(Address address, Does does, Duration pause, int& answered) {
+  Connection conn = co_await connect(address);
+  if (does == Does::kLeaves) co_return;
+  if (does == Does::kWaitsAndResets) co_await sleep(pause);
+  if (does == Does::kResets || does == Does::kWaitsAndResets) {
+    break_off(conn);
+    co_return;
+  }
+  std::error_code code;
+  co_await conn.sendall("x", code);
+  char byte = 0;
+  const std::size_t got = co_await conn.recv(std::span<char>(&byte, 1), code);
+  if (got == 1 && byte == 'x') ++answered;
+  if (does == Does::kAsksAndStays) co_await sleep(pause);
+}
+
+void require(bool right, const std::string& what) {
+  if (!right) throw std::logic_error(what);
+}
+
+/// As many as there are places come again, and all of them are served.
+Task<> expect_all_places(const Address& address, std::size_t most) {
+  std::deque<Connection> clients;
+  for (std::size_t i = 0; i < most; ++i) {
+    clients.push_back(co_await connect(address));
+    const bool served = co_await is_served(clients.back());
+    require(served, "a place has got lost");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("admission: a line that fills in a burst moves on, in order",
+          "[admission]") {
+  each_burst([](const Burst& burst) {
+    CAPTURE(burst.text());
+    Served served(burst.options());
+    std::vector<std::string> came;
+    std::vector<std::string> had_a_place;
+    const auto handler = [&](Connection conn) -> Task<> {
+      had_a_place.push_back(conn.peer().text());
+      co_await echo(std::move(conn));
+    };
+    served.run(handler, [&](Served& s) -> Task<> {
+      const auto client = [&]() -> Task<> {
+        const Connection conn = co_await connect(s.address);
+        came.push_back(conn.local().text());
+        co_await conn.sendall("x");
+        const std::string answer = co_await receive(conn, 1);
+        CHECK(answer == "x");
+        co_await sleep(1ms);
+      };
+      TaskGroup clients;
+      for (int i = 0; i < burst.count; ++i) clients.spawn(client);
+      co_await clients.join();
+      co_await settle();
+    });
+    CHECK(had_a_place == came);
+    CHECK(served.summary.served == static_cast<std::uint64_t>(burst.count));
+    CHECK(served.summary.refused == 0);
+  });
+}
+
+TEST_CASE("admission: both who is served and who waits leave, and others come",
+          "[admission]") {
+  Served served(Burst(1, 1, 2).options());
+  served.run(echo, [](Served& s) -> Task<> {
+    for (int i = 0; i < 3; ++i) {
+      {
+        const Connection first = co_await connect(s.address);
+        const Connection second = co_await connect(s.address);
+        co_await expect_served(first);
+      }
+      co_await sleep(1s);
+      co_await expect_all_places(s.address, 1);
+    }
+  });
+  CHECK(served.summary.refused == 0);
+}
+
+TEST_CASE("admission: no place is lost, whatever clients do while they wait",
+          "[admission]") {
+  int run = 0;
+  testing::Options options;
+  options.network = true;
+  testing::for_seeds(
+      600,
+      [&run]() -> Task<> {
+        violet::internal::Random random(static_cast<std::uint64_t>(++run));
+        const Burst burst(1 + random.below(3), random.below(4),
+                          1 + static_cast<int>(random.below(8)));
+        ServerOptions how = burst.options();
+        if (random.below(3) == 0) how.max_wait = 5ms;
+        Listener listener("10.0.0.1", 80);
+        const Address address = listener.address();
+        ServerSummary summary;
+        const auto body = [&](Listener own) -> Task<> {
+          summary = co_await serve(std::move(own), echo, how);
+        };
+        const Job<> server = spawn(body, std::move(listener));
+        int answered = 0;
+        int asked = 0;
+        {
+          TaskGroup clients;
+          for (int i = 0; i < burst.count; ++i) {
+            const auto does = static_cast<Does>(random.below(5));
+            if (does <= Does::kAsksAndStays) ++asked;
+            const Duration pause = 1ms * static_cast<int>(random.below(4));
+            clients.spawn(behave, address, does, pause, std::ref(answered));
+          }
+          co_await clients.join();
+        }
+        co_await sleep(1s);
+        co_await expect_all_places(address, burst.most);
+        Loop::current().stop();
+        co_await wait(server);
+        require(how.max_wait != Duration::zero() || answered == asked,
+                burst.text() + ": somebody was not answered");
+        require(summary.served + summary.refused ==
+                    static_cast<std::size_t>(burst.count) + burst.most,
+                burst.text() + ": " + summary.text());
+      },
+      options);
+}
+
+TEST_CASE("admission: a short line moves on in every order", "[admission]") {
+  testing::Options options;
+  options.network = true;
+  options.runs = 20'000;
+  options.partial = true;
+  const auto when_full = GENERATE(wait_in_line, turn_away);
+  testing::explore(
+      [when_full]() -> Task<> {
+        ServerOptions how = Burst(1, 1, 3).options();
+        how.when_full = when_full;
+        Listener listener("10.0.0.1", 80);
+        const Address address = listener.address();
+        const auto body = [&](Listener own) -> Task<> {
+          co_await serve(std::move(own), echo, how);
+        };
+        const Job<> server = spawn(body, std::move(listener));
+        int answered = 0;
+        {
+          TaskGroup clients;
+          for (int i = 0; i < 3; ++i) {
+            clients.spawn(behave, address, Does::kAsks, 0ms,
+                          std::ref(answered));
+          }
+          co_await clients.join();
+        }
+        require(answered == 3 || how.when_full == turn_away, "not all served");
+        require(answered > 0, "nobody was served");
+        co_await testing::wait_all_blocked();
+        co_await expect_all_places(address, 1);
+        Loop::current().stop();
+        co_await wait(server);
+      },
+      options);
+}
+
+TEST_CASE("admission: a stop in each state counts everyone once",
+          "[admission]") {
+  // The handlers take 2 ms for each client, so a stop that comes after any
+  // number of those finds clients served, in line and in the backlog.
+  const auto slow = [](Connection conn) -> Task<> {
+    const Chunk request = co_await conn.recv();
+    co_await sleep(2ms);
+    co_await conn.sendall(request);
+  };
+  each_burst([&](const Burst& burst) {
+    for (const Duration grace : {Duration(5s), Duration(3ms), Duration(0)}) {
+      for (int when = -1; when <= 3; ++when) {
+        CAPTURE(burst.text(), grace.count(), when);
+        ServerOptions how = burst.options();
+        how.grace = grace;
+        Served served(how);
+        int answered = 0;
+        int reset = 0;
+        served.run(slow, [&](Served& s) -> Task<> {
+          const auto client = [&]() -> Task<> {
+            std::error_code code;
+            const Connection conn = co_await connect(s.address, code);
+            co_await conn.sendall("x", code);
+            const std::string answer = co_await hear_out(conn);
+            ++(answer.starts_with("x") ? answered : reset);
+          };
+          TaskGroup clients;
+          for (int i = 0; i < burst.count; ++i) clients.spawn(client);
+          co_await yield_now();
+          if (when >= 0) co_await sleep(1ms * when);
+          Loop::current().stop();
+          co_await wait(s.server);
+          co_await clients.join();
+        });
+        const ServerSummary& summary = served.summary;
+        const auto all = static_cast<std::size_t>(burst.count);
+        CHECK(answered + reset == burst.count);
+        CHECK(summary.served + summary.refused <= all);
+        // Who has not asked yet is idle, and ended by the stop.
+        const std::size_t done = static_cast<std::size_t>(answered);
+        CHECK(done + summary.cut <= summary.served);
+        if (when > 0) CHECK(done + summary.cut == summary.served);
+        if (grace == 5s) CHECK(summary.served == all);
+      }
+    }
+  });
+}
+
+TEST_CASE("admission: a burst may be killed at each of its waits",
+          "[admission][kill]") {
+  testing::Options options;
+  options.network = true;
+  options.seeds = 200;
+  options.victims = testing::Victims::kOthers;
+  const std::size_t line = GENERATE(1u, 2u);
+  const testing::KillCounts counts = testing::kill_everywhere(
+      [line]() -> Task<> {
+        const ServerOptions how = Burst(1, line, 4).options();
+        Listener listener("10.0.0.1", 80);
+        const Address address = listener.address();
+        const auto body = [&](Listener own) -> Task<> {
+          co_await serve(std::move(own), echo, how);
+        };
+        TaskGroup group;
+        const Job<> server = group.spawn(body, std::move(listener));
+        const auto client = [&]() -> Task<> {
+          std::error_code code;
+          const Connection conn = co_await connect(address, code);
+          if (!code) co_await conn.sendall("x", code);
+          if (!code) co_await conn.recv(code);
+        };
+        {
+          TaskGroup clients;
+          for (int i = 0; i < 4; ++i) clients.spawn(client);
+          co_await clients.join();
+        }
+        co_await testing::wait_all_blocked();
+        // One of two at least, should the other be who is killed.
+        bool served = false;
+        for (int i = 0; i < 2 && !served; ++i) {
+          std::error_code code;
+          const Connection last = co_await connect(address, code);
+          if (!code) served = co_await is_served(last);
+        }
+        require(served || server.killed(), "a place has got lost");
+        Loop::current().stop();
+        co_await group.join();
+      },
+      options);
+  CHECK(counts.kills > 50);
+}
+
 // ------------------------------------------------------------------- refusing
 
 TEST_CASE("admission: one too many is refused at once", "[admission]") {
@@ -330,6 +622,49 @@ TEST_CASE("admission: a refused client may reset at any step", "[admission]") {
   CHECK(served.summary.served == 1);
   CHECK(served.summary.refused == 20);
   CHECK(served.log.empty());
+}
+
+TEST_CASE("admission: who vanishes while it is refused is not logged",
+          "[admission]") {
+  ServerOptions options = full_at(1, turn_away);
+  options.log = GENERATE(Log::kErrors, Log::kNormal, Log::kVerbose);
+  options.refused = [](Connection&) -> Task<> { co_await sleep(100ms); };
+  Served served(options);
+  served.run(echo, [](Served& s) -> Task<> {
+    const Connection first = co_await connect(s.address);
+    co_await expect_served(first);
+    for (int i = 0; i < 3; ++i) {
+      Connection other = co_await connect(s.address);
+      co_await settle();
+      break_off(other);
+      co_await sleep(1s);
+    }
+  });
+  CHECK(served.summary.refused == 3);
+  const auto lines = std::count(served.log.begin(), served.log.end(), '\n');
+  CHECK(lines == (options.log == Log::kVerbose ? 3 : 0));
+}
+
+TEST_CASE("admission: a refusal that fails is not called a handler",
+          "[admission]") {
+  ServerOptions options = full_at(1, turn_away);
+  options.refused = [](Connection& conn) -> Task<> {
+    co_await conn.sendall("no\n");
+    throw std::runtime_error("out of words");
+  };
+  Served served(options);
+  std::string peer;
+  served.run(echo, [&](Served& s) -> Task<> {
+    const Connection first = co_await connect(s.address);
+    co_await expect_served(first);
+    const Connection other = co_await connect(s.address);
+    peer = other.local().text();
+    const std::string told = co_await hear_out(other);
+    CHECK(told == "no\n");
+  });
+  CHECK(served.log.find("violet: " + peer + ": when_full failed") == 0);
+  CHECK(contains(served.log, "out of words"));
+  CHECK_FALSE(contains(served.log, "handler"));
 }
 
 TEST_CASE("admission: a refused crowd does not starve who is served",
@@ -547,9 +882,9 @@ TEST_CASE("admission: an IPv6 peer is counted by its address, too",
 
 TEST_CASE("admission: clients without an address are not counted",
           "[admission]") {
-  PeerLimit none(0);
+  PeerLimit one(1);
   ServerOptions options;
-  options.per_peer = &none;
+  options.per_peer = &one;
   auto whole = [&]() -> Task<> {
     Listener listener(Address::parse("unix:/simulated"));
     const Address address = listener.address();
@@ -617,6 +952,52 @@ TEST_CASE("admission: a line behind a shared limit moves on from elsewhere",
     CHECK_FALSE(world.time.hung);
   }
   CHECK(Footprint() == before);
+}
+
+TEST_CASE("admission: short lines behind a shared limit lose no place",
+          "[admission]") {
+  for (std::size_t most = 1; most <= 2; ++most) {
+    for (std::size_t line = 0; line <= 2; ++line) {
+      ConnectionLimit limit(most);
+      ServerOptions options;
+      options.shared_limit = &limit;
+      options.when_full = wait_in_line;
+      options.max_waiting = line;
+      testing::Options in_memory;
+      in_memory.network = true;
+      const auto whole = [&]() -> Task<> {
+        std::size_t served = 0;
+        const auto body = [&](Listener own) -> Task<> {
+          const ServerSummary summary =
+              co_await serve(std::move(own), echo, options);
+          served += summary.served;
+        };
+        TaskGroup servers;
+        std::vector<Address> at;
+        for (const char* host : {"10.0.0.1", "10.0.0.2"}) {
+          Listener listener(host, 80);
+          at.push_back(listener.address());
+          servers.spawn(body, std::move(listener));
+        }
+        int answered = 0;
+        {
+          TaskGroup clients;
+          for (std::size_t i = 0; i < 12; ++i) {
+            const Does does = i % 3 == 2 ? Does::kResets : Does::kAsks;
+            clients.spawn(behave, at[i % 2], does, 0ms, std::ref(answered));
+          }
+          co_await clients.join();
+        }
+        CHECK(answered == 8);
+        for (const Address& one : at) co_await expect_all_places(one, most);
+        Loop::current().stop();
+        co_await servers.join();
+        CHECK(served >= 8 + 2 * most);
+      };
+      CAPTURE(most, line);
+      testing::play(whole, in_memory);
+    }
+  }
 }
 
 TEST_CASE("admission: without descriptors the line waits, too", "[admission]") {

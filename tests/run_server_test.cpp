@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "../net/run_server.hpp"
 
+#include <poll.h>
+
 #include <atomic>
 #include <deque>
 #include <thread>
@@ -158,6 +160,35 @@ TEST_CASE("run_server: limits hold for all loops together",
     CHECK(count_of(server.program.err(),
                    "stopped: 6 served, 0 cut, 10 refused\n") == 1);
   }
+}
+
+TEST_CASE("run_server: short lines of several loops lose no place",
+          "[run_server][threads]") {
+  ServerOptions options;
+  options.max_connections = 2;
+  options.when_full = wait_in_line;
+  options.max_waiting = GENERATE(1u, 4u);
+  Server server(echo, 3, options);
+  for (int round = 0; round < 20; ++round) {
+    std::deque<Client> clients;
+    for (int i = 0; i < 20; ++i) {
+      clients.emplace_back(server.port);
+      clients.back().send("x");
+    }
+    // Any two of them are served at a time; a poll finds who.
+    while (!clients.empty()) {
+      std::vector<pollfd> answers;
+      for (const Client& one : clients)
+        answers.push_back({one.fd(), POLLIN, 0});
+      const auto count = static_cast<nfds_t>(answers.size());
+      REQUIRE(::poll(answers.data(), count, 10'000) > 0);
+      std::size_t who = 0;
+      while (answers[who].revents == 0) ++who;
+      clients.erase(clients.begin() + static_cast<std::ptrdiff_t>(who));
+    }
+  }
+  CHECK(server.stop().code == 0);
+  CHECK(count_of(server.program.err(), "stopped: 400 served, 0 cut\n") == 1);
 }
 
 TEST_CASE("run_server: each loop has a copy of the handler for itself",

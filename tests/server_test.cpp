@@ -292,6 +292,35 @@ TEST_CASE("server: a peer that does not take our answer is silent, too",
   CHECK(served.log.empty());
 }
 
+TEST_CASE("server: shutting down what the peer has reset is silent, too",
+          "[server]") {
+  const MaybeShortIo io;
+  const Log level = GENERATE(Log::kErrors, Log::kVerbose);
+  const bool by_stream = GENERATE(false, true);
+  const auto handler = [&](Connection conn) -> Task<> {
+    char byte = 0;
+    co_await conn.recv(std::span<char>(&byte, 1));
+    co_await sleep(1s);
+    if (!by_stream) {
+      conn.shutdown(Half::kSending);
+    } else {
+      Stream stream(std::move(conn));
+      co_await stream.shutdown();
+    }
+  };
+  Served served(with_log(level));
+  served.run(handler, [](Served& s) -> Task<> {
+    Connection bad = co_await connect(s.address);
+    co_await bad.sendall("x");
+    co_await settle();
+    reset(bad);
+    co_await sleep(2s);
+  });
+  CHECK(served.summary.served == 1);
+  CHECK(contains(served.log, "shutdown") == (level == Log::kVerbose));
+  CHECK(served.log.empty() == (level == Log::kErrors));
+}
+
 TEST_CASE("server: a failed handler's peer is known without its connection",
           "[server]") {
   const MaybeShortIo io;
@@ -539,6 +568,34 @@ TEST_CASE("server: one without clients keeps no shared place", "[server]") {
       if (!served) break;
     }
   });
+}
+
+TEST_CASE("server: limits of 0 are none", "[server]") {
+  const MaybeShortIo io;
+  ConnectionLimit no_limit(0);
+  PeerLimit any_number(0);
+  ServerOptions options;
+  options.shared_limit = &no_limit;
+  options.per_peer = &any_number;
+  World world;
+  auto whole = [&]() -> Task<> {
+    Listener listener("127.0.0.1", 0);
+    const Address address = listener.address();
+    const auto body = [&](Listener own) -> Task<> {
+      const ServerSummary done = co_await serve(std::move(own), echo, options);
+      CHECK(done.served == 3);
+    };
+    spawn(body, std::move(listener));
+    std::deque<Connection> clients;
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(co_await connect(address));
+      co_await clients.back().sendall("hello");
+      const bool served = co_await comes_soon(clients.back(), "hello");
+      CHECK(served);
+    }
+    Loop::current().stop();
+  };
+  world.run(whole());
 }
 
 TEST_CASE("server: two loops share one limit", "[server][threads]") {
@@ -1404,6 +1461,61 @@ TEST_CASE("server: nobody may stay for longer than allowed", "[server]") {
   CHECK(served.summary.timed_out == 1);
 }
 
+TEST_CASE("server: limits of time without end end nobody", "[server]") {
+  const MaybeShortIo io;
+  const Duration longest = Duration::max();
+  const auto [idle, total] = GENERATE_COPY(
+      std::pair(Duration(0), longest), std::pair(longest, Duration(0)),
+      std::pair(longest, longest), std::pair(Duration(1h), longest),
+      std::pair(longest, longest - Duration(1)),
+      std::pair(Duration(-1s), Duration(-1s)),
+      std::pair(Duration::min(), Duration::min()));
+  ServerOptions options = timed(idle, total);
+  options.grace = GENERATE_COPY(longest, Duration(5s));
+  Served served(options);
+  served.run(echo, [](Served& s) -> Task<> {
+    const Connection conn = co_await connect(s.address);
+    for (int i = 0; i < 100; ++i) {
+      co_await expect_echo(conn);
+      co_await sleep(1min);
+    }
+  });
+  CHECK(served.summary.timed_out == 0);
+  CHECK(served.summary.cut == 0);
+}
+
+TEST_CASE("server: no grace is too long or too short to reckon with",
+          "[server]") {
+  const MaybeShortIo io;
+  const auto [grace, answered] = GENERATE(std::pair(Duration::max(), true),
+                                          std::pair(Duration::min(), false),
+                                          std::pair(Duration(-1), false));
+  const auto handler = [](Connection conn) -> Task<> {
+    char byte = 0;
+    co_await conn.recv(std::span<char>(&byte, 1));
+    co_await sleep(1min);
+    co_await conn.sendall("x");
+  };
+  ServerOptions options;
+  options.grace = grace;
+  options.max_connections = 1;
+  Served served(options);
+  served.run(handler, [expected = answered](Served& s) -> Task<> {
+    std::deque<Connection> clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.push_back(co_await connect(s.address));
+      co_await clients.back().sendall("x");
+    }
+    co_await settle();
+    Loop::current().stop();
+    const std::string first = co_await receive_rest(clients[0]);
+    CHECK(first == (expected ? "x" : ""));
+    const std::string second = co_await receive_rest(clients[1]);
+    CHECK(second == (expected ? "x" : ""));
+  });
+  CHECK(served.summary.cut == (answered ? 0 : 1));
+}
+
 TEST_CASE("server: the shorter of the two times counts", "[server]") {
   const MaybeShortIo io;
   const auto [idle, total, first] =
@@ -1617,6 +1729,21 @@ TEST_CASE("server: several listeners have one handler and one limit",
   };
   world.run(whole());
   CHECK_FALSE(world.time.hung);
+}
+
+TEST_CASE("server: without a listener it says so at once", "[server]") {
+  World world;
+  auto whole = []() -> Task<> {
+    std::string said;
+    try {
+      co_await serve(std::vector<Listener>(), echo);
+    } catch (const Misuse& misuse) {
+      said = misuse.what();
+    }
+    CHECK(contains(said, "give at least one"));
+    CHECK_THROWS_AS(serve(std::vector<Listener>(), echo), Misuse);
+  };
+  world.run(whole());
 }
 
 TEST_CASE("server: no listener is starved by another", "[server]") {
