@@ -188,12 +188,15 @@ class Args {
 
   [[gnu::cold]] static std::string expected(const Option& option) {
     if (option.kind == Kind::kTime) return "a time such as 500ms, 5s or 2m";
-    const char* const what =
-        option.kind == Kind::kSize ? "a size such as 512 or 5MiB" : "a number";
-    if (option.most == ~std::uint64_t{0}) return what;
-    return violet::concat({what,
-                           option.kind == Kind::kSize ? ", from " : " from ",
-                           option.least, " to ", option.most});
+    const bool size = option.kind == Kind::kSize;
+    const bool limited = option.most != ~std::uint64_t{0};
+    std::string text = size ? "a size such as 512 or 5MiB" : "a number";
+    if (limited || option.least != 0) {
+      text += violet::concat({size ? ", from " : " from ", option.least,
+                              limited ? " to " : " on"});
+    }
+    if (limited) text += violet::concat({option.most});
+    return text;
   }
 
   [[gnu::cold]] static bool parse_time(std::string_view text,

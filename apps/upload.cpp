@@ -3,16 +3,19 @@
 // New here: work that is limited, and disks that are slow. A semaphore lets so
 // many clients store at a time; the others are connected and wait in line.
 // Files are written off the loop, a block behind what is received. A file gets
-// its name when all of it is on the disk; only then is the client told, and
-// until then there is nothing that anybody else would see or that would stay.
+// its name when all of it is on the disk; only then is the client told, and who
+// cannot be told has no file. Whatever ends an upload, it goes with its names:
+// they belong to the frames of the job.
 // SPDX-License-Identifier: MIT
 #include <dirent.h>
-#include <signal.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <atomic>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -32,110 +35,152 @@ struct Settings {
 };
 
 constexpr std::size_t kBlockBytes = 64 * 1024;
-constexpr std::string_view kPartPrefix = ".upload-";
 
 // ------------------------------------------------------- files and their names
 
-/// Removes what uploads of processes that are no more have left behind, which
-/// only a crash or SIGKILL can bring about.
+/// A name that goes with this, unless it is kept. Made by the call that makes
+/// the name, so that a kill finds no gap between the two.
+class Tentative {
+ public:
+  Tentative() {}
+  explicit Tentative(std::string path, Fd file = Fd())
+      : file_(std::move(file)), path_(std::move(path)) {}
+  Tentative(Tentative&& other) noexcept { *this = std::move(other); }
+  Tentative& operator=(Tentative&& other) noexcept {
+    std::swap(file_, other.file_);
+    path_.swap(other.path_);
+    return *this;
+  }
+  ~Tentative() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+
+  /// Takes the file's lock. Returns: 0, or an error number: EWOULDBLOCK if
+  /// another has it, or has had it and removed the name.
+  int lock() const {
+    struct stat ours;
+    struct stat named;
+    if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) return errno;
+    if (::fstat(file_.get(), &ours) != 0) return errno;
+    const bool gone = ::lstat(path_.c_str(), &named) != 0 ||
+                      ours.st_dev != named.st_dev ||
+                      ours.st_ino != named.st_ino;
+    return gone ? EWOULDBLOCK : 0;
+  }
+
+  const std::string& path() const { return path_; }
+  void keep() { path_.clear(); }
+
+ private:
+  Fd file_;  // with its lock; closed when the name is gone
+  std::string path_;
+};
+
+/// Makes a part: where an upload is while it comes. Its lock tells other
+/// servers that it is in use. A process number would not, since in containers
+/// all have the same. Blocks.
+Tentative make_part(const std::string& folder) {
+  static std::atomic<unsigned> tried = 0;
+  for (;;) {
+    std::string path = concat({folder, "/.upload-", ++tried, ".part"});
+    constexpr int kNew = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+    Fd file(::open(path.c_str(), kNew, 0666));
+    if (!file && errno == EEXIST) continue;
+    if (!file) throw_system(errno, concat({"open ", path}));
+    Tentative part(std::move(path), std::move(file));
+    const int error = part.lock();
+    if (error == 0) return part;
+    if (error != EWOULDBLOCK) throw_system(error, concat({"lock ", folder}));
+    part.keep();  // a server that starts just now takes it away
+  }
+}
+
+/// Removes the parts that have no owner: a crash or SIGKILL left them behind.
 void remove_leftovers(const std::string& folder) {
   DIR* const listing = ::opendir(folder.c_str());
   if (listing == nullptr) throw_system(errno, concat({"open ", folder}));
   while (const dirent* const entry = ::readdir(listing)) {
     const std::string_view name = entry->d_name;
-    if (!name.starts_with(kPartPrefix) || !name.ends_with(".part")) continue;
-    const long owner =
-        std::strtol(&entry->d_name[kPartPrefix.size()], nullptr, 10);
-    if (owner <= 0) continue;
-    if (::kill(static_cast<pid_t>(owner), 0) == 0 || errno != ESRCH) continue;
-    ::unlink(concat({folder, "/", name}).c_str());
+    if (!name.starts_with(".upload-") || !name.ends_with(".part")) continue;
+    std::string path = concat({folder, "/", name});
+    constexpr int kAny = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    Fd file(::open(path.c_str(), kAny));
+    Tentative part(std::move(path), std::move(file));
+    if (part.lock() != 0) part.keep();
   }
   ::closedir(listing);
 }
 
-/// Where an upload is while it comes.
-std::string part_path(const std::string& folder) {
-  static int made = 0;
-  return concat({folder, "/", kPartPrefix, ::getpid(), "-", ++made, ".part"});
-}
-
-std::string stored_path(const std::string& folder, int number) {
-  return concat({folder, "/upload-", number});
-}
-
-/// The name of a file, which goes with this unless it is kept.
-class Tentative {
- public:
-  explicit Tentative(std::string path) : path_(std::move(path)) {}
-  Tentative(const Tentative&) = delete;
-  ~Tentative() {
-    if (!kept_) ::unlink(path_.c_str());
+/// Gives a part its other name, the first that is free from `number` on, and
+/// sets that. Blocks.
+Tentative link_to_free_name(const std::string& part, const std::string& folder,
+                            int& number) {
+  for (;; ++number) {
+    std::string path = concat({folder, "/upload-", number});
+    if (::link(part.c_str(), path.c_str()) == 0) {
+      return Tentative(std::move(path));
+    }
+    if (errno != EEXIST) throw_system(errno, concat({"link ", part}));
   }
-
-  const std::string& path() const { return path_; }
-  void keep() { kept_ = true; }
-
- private:
-  std::string path_;
-  bool kept_ = false;
-};
-
-/// Gives a file the first name that is free from `number` on. Blocks.
-/// Returns: the number.
-int link_to_free_name(const std::string& path, const std::string& folder,
-                      int number) {
-  while (::link(path.c_str(), stored_path(folder, number).c_str()) != 0) {
-    if (errno != EEXIST) throw_system(errno, concat({"link ", path}));
-    ++number;
-  }
-  return number;
 }
 
 // ------------------------------------------------------------------ one client
 
+/// Throws: if the client has reset its connection, which recv() does not tell
+/// of after the end of the stream.
+void check_for_reset(const Connection& conn) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  ::getsockopt(conn.fd(), SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error != 0) throw_system(error, "receive");
+}
+
 class Uploads {
  public:
   explicit Uploads(const Settings& settings)
-      : settings_(settings), transfers_(settings.max_transfers) {
-    if (settings.idle_timeout > Duration::zero()) {
-      patience_ = settings.idle_timeout;
-    }
-  }
+      : settings_(settings), transfers_(settings.max_transfers) {}
 
   /// Stores what the client sends, and tells it how that went.
   Task<> receive(Connection conn) {
-    const auto transfer = co_await transfers_.acquire();
-    std::string answer;
     std::exception_ptr error;
     try {
-      answer = co_await store(conn);
+      Tentative stored;  // for as long as the client is not told
+      const std::string answer = co_await store(conn, stored);
+      co_await conn.sendall(answer);  // at once: nothing was sent before
+      stored.keep();
     } catch (...) {
       error = std::current_exception();
-      answer = concat({"failed: ", text_of(error), "\n"});
     }
-    std::error_code gone;
-    co_await within(patience_, conn.sendall(answer, gone));
     if (!error) co_return;
-    try {  // a client that still sends shall read the answer
-      co_await within(std::chrono::seconds(2), take_leave(conn));
-    } catch (const std::system_error&) {
-    }
+    co_await refuse(conn, text_of(error));
     std::rethrow_exception(error);
   }
 
  private:
-  /// Returns: "stored NAME BYTES\n".
-  Task<std::string> store(Connection& conn) {
-    const Tentative part(part_path(settings_.folder));
-    FileOptions options = for_writing();
-    options.exclusive = true;
-    FileWriter out(co_await open_file(part.path(), options), kBlockBytes);
+  /// What is limited: from the first byte to a file on the disk that has its
+  /// name, which `stored` holds. Returns: "stored NAME BYTES\n".
+  Task<std::string> store(const Connection& conn, Tentative& stored) {
+    const auto transfer = co_await transfers_.acquire();
+    const auto make = [&] { return make_part(settings_.folder); };
+    const Tentative part = co_await offload(make);
+    FileWriter out(co_await open_file(part.path(), for_writing()), kBlockBytes);
+    const std::uint64_t size = co_await copy(conn, out);
+    co_await out.sync();
+    co_await out.close();
+    check_for_reset(conn);
+    const int number = co_await publish(part.path(), stored);
+    co_return concat({"stored upload-", number, " ", size, "\n"});
+  }
+
+  /// Returns: the number of bytes.
+  Task<std::uint64_t> copy(const Connection& conn, FileWriter& out) {
     std::uint64_t size = 0;
     for (;;) {
       const auto room = co_await out.room();
-      const auto count = co_await within(patience_, conn.recv(room));
+      const auto count =
+          co_await within(settings_.idle_timeout, conn.recv(room));
       if (!count) throw_system(ETIMEDOUT, "receive");
-      if (*count == 0) break;
+      if (*count == 0) co_return size;
       size += *count;
       if (settings_.max_size != 0 && size > settings_.max_size) {
         throw_system(
@@ -143,32 +188,38 @@ class Uploads {
       }
       out.commit(*count);
     }
-    co_await out.sync();
-    co_await out.close();
-    const int number = co_await publish(part.path());
-    co_return concat({"stored upload-", number, " ", size, "\n"});
   }
 
   /// Makes a complete file visible, and its name durable.
-  Task<int> publish(const std::string& path) {
-    const int free = next_;  // which others may change meanwhile
-    auto call = [&] { return link_to_free_name(path, settings_.folder, free); };
-    const int number = co_await offload(call);
-    Tentative stored(stored_path(settings_.folder, number));
+  Task<int> publish(const std::string& part, Tentative& stored) {
+    int number = next_;  // which others may change meanwhile
+    const auto link = [&] {
+      return link_to_free_name(part, settings_.folder, number);
+    };
+    stored = co_await offload(link);
     co_await sync_folder(settings_.folder);
-    stored.keep();
     next_ = std::max(next_, number + 1);
     co_return number;
   }
 
+  /// Says why, also to a client that still sends. Nobody waits for its permit.
+  Task<> refuse(const Connection& conn, std::string why) {
+    const std::string answer = concat({"failed: ", why, "\n"});
+    try {
+      co_await conn.sendall(answer);
+      co_await within(std::chrono::seconds(2), take_leave(conn));
+    } catch (const std::system_error&) {  // it has gone
+    }
+  }
+
   const Settings& settings_;
   Semaphore transfers_;
-  Duration patience_ = Duration::max();  // with a client that stalls
-  int next_ = 1;                         // names before this are taken
+  int next_ = 1;  // names before this are taken
 };
 
 Task<> serve_uploads(ServerArgs args, Settings settings) {
   remove_leftovers(settings.folder);
+  make_part(settings.folder);  // or each client would hear that it cannot be
   Uploads uploads(settings);
   auto handler = [&](Connection conn) {
     return uploads.receive(std::move(conn));
@@ -193,5 +244,11 @@ int main(int argc, char** argv) {
   server.add_manners(args);
   args.parse(argc, argv);
   server.address(args);
+  if (settings.folder.empty()) {
+    args.refuse({"option '--dir' takes a folder, not ''"});
+  }
+  if (settings.idle_timeout == Duration::zero()) {
+    settings.idle_timeout = Duration::max();
+  }
   return run_program(serve_uploads(server, settings));
 }

@@ -3,11 +3,15 @@
 #include "catch.hpp"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <list>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "program.hpp"
@@ -85,6 +89,51 @@ struct Upload : Program {
   std::uint16_t port = 0;
 };
 
+/// Makes a server process 1 of a namespace of its own, as in a container, where
+/// that may be done.
+const char* const kAsProcessOne =
+    "for how in -pf -rpf; do unshare $how --kill-child true 2>/dev/null && "
+    "exec unshare $how --kill-child \"$0\" \"$@\"; done";
+
+#ifdef __linux__
+/// A link(2) that has done its work and does not return until it may.
+class SlowLink {
+ public:
+  SlowLink() {
+    std::ofstream(source_) << R"(
+        #include <fcntl.h>
+        #include <stdlib.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        extern "C" int link(const char* from, const char* to) noexcept {
+          const long result =
+              syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+          while (access(getenv("VIOLET_TEST_GO"), F_OK) != 0) usleep(1000);
+          return static_cast<int>(result);
+        })";
+    Words command = compiler();
+    command.insert(command.end(),
+                   {"-shared", "-fPIC", "-o", library_, source_});
+    Program made(command);
+    if (made.wait().code != 0) fail("no library: " + made.err());
+  }
+
+  std::string shell() const {
+    return "ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 "
+           "VIOLET_TEST_GO=" +
+           go_ + " LD_PRELOAD=" + library_ +
+           "; export ASAN_OPTIONS VIOLET_TEST_GO LD_PRELOAD";
+  }
+  void let_return() const { const std::ofstream made(go_); }
+
+ private:
+  TemporaryFolder folder_;
+  const std::string& source_ = folder_.file("link.cpp");
+  const std::string& library_ = folder_.file("link.so");
+  const std::string& go_ = folder_.file("go");
+};
+#endif
+
 std::string stored(int number, std::size_t size) {
   return "stored upload-" + std::to_string(number) + " " +
          std::to_string(size) + "\n";
@@ -133,8 +182,7 @@ TEST_CASE("upload: a file is not seen before all of it is there", "[upload]") {
   CHECK(store.names() == Words{"upload-1"});
 }
 
-TEST_CASE("upload: a reset leaves nothing",
-          "[upload][libkqueue:so_error]") {
+TEST_CASE("upload: a reset leaves nothing", "[upload][libkqueue:so_error]") {
   const Store store;
   Upload upload(store);
   for (int i = 0; i < 20; ++i) {
@@ -231,13 +279,196 @@ TEST_CASE("upload: what a killed process has left goes at the next start",
     killed.signal(SIGKILL);
     killed.wait();
   }
-  const std::string of_others =
-      store.file(".upload-" + std::to_string(::getpid()) + "-1.part");
+  const std::string of_others = store.file(".upload-7.part");
   std::ofstream(of_others) << "still alive";
+  const violet::Fd lock(::open(of_others.c_str(), O_WRONLY | O_CLOEXEC));
+  REQUIRE(::flock(lock.get(), LOCK_EX) == 0);
   CHECK(store.names().size() == 2);
   const Upload upload(store);
-  CHECK(store.names().size() == 1);
+  CHECK(store.names() == Words{".upload-7.part"});
   CHECK(contents(of_others) == "still alive");
+}
+
+TEST_CASE("upload: a part of another server is neither taken nor removed",
+          "[upload]") {
+  const Store store;
+  Upload upload(store);
+  const Words others{".upload-2.part", ".upload-3.part", ".upload-4.part"};
+  for (const std::string& name : others) std::ofstream(store.file(name)) << "x";
+  CHECK(upload.store("mine") == stored(1, 4));
+  CHECK(contents(store.file("upload-1")) == "mine");
+  {
+    Client client(upload.port);
+    client.send("never ended");
+    eventually("a part file", [&] { return store.names().size() == 5; });
+    client.reset();
+  }
+  eventually("its end", [&] { return store.names().size() == 4; });
+  for (const std::string& name : others) {
+    CHECK(contents(store.file(name)) == "x");
+  }
+}
+
+TEST_CASE("upload: two containers that share a folder spare each other's parts",
+          "[upload]") {
+  const Store store;
+  const Upload one(store, {}, kAsProcessOne);
+  const Client first(one.port);
+  first.send("first");
+  eventually("a part file", [&] { return store.names().size() == 1; });
+  const Upload other(store, {}, kAsProcessOne);
+  const Client second(other.port);
+  second.send("second");
+  eventually("two part files", [&] { return store.names().size() == 2; });
+  first.finish_sending();
+  CHECK(first.receive_rest() == stored(1, 5));
+  second.finish_sending();
+  CHECK(second.receive_rest() == stored(2, 6));
+  CHECK(contents(store.file("upload-1")) == "first");
+  CHECK(contents(store.file("upload-2")) == "second");
+  CHECK(store.names() == Words{"upload-1", "upload-2"});
+}
+
+TEST_CASE(
+    "upload: a container that was killed starts again with a clean folder",
+    "[upload]") {
+  const Store store;
+  {
+    Upload killed(store, {}, kAsProcessOne);
+    const Client client(killed.port);
+    client.send("never ended");
+    eventually("a part file", [&] { return store.names().size() == 1; });
+    killed.signal(SIGKILL);
+    killed.wait();
+  }
+  CHECK(store.names().size() == 1);
+  const Upload upload(store, {}, kAsProcessOne);
+  CHECK(store.names().empty());
+  CHECK(upload.store("x") == stored(1, 1));
+}
+
+TEST_CASE("upload: servers that start take no part from one that is at work",
+          "[upload]") {
+  const Store store;
+  const Upload upload(store);
+  std::atomic<bool> over = false;
+  std::atomic<int> failed = 0;
+  std::atomic<int> done = 0;
+  std::thread clients([&] {
+    while (!over) {
+      const std::string answer = upload.store("x");
+      if (answer.rfind("stored ", 0) != 0) ++failed;
+      ++done;
+    }
+  });
+  try {
+    for (int i = 0; i < 10; ++i) const Upload other(store);
+    eventually("an upload", [&] { return done > 0; });
+  } catch (...) {
+    ++failed;
+  }
+  over = true;
+  clients.join();
+  CHECK(failed == 0);
+  CHECK(store.names().size() == static_cast<std::size_t>(done));
+}
+
+#ifdef __linux__
+TEST_CASE("upload: a kill while a file gets its name: told, or no file",
+          "[upload]") {
+  const bool twice = GENERATE(false, true);
+  CAPTURE(twice);
+  const Store store;
+  const SlowLink slow;
+  Upload upload(store, {"--grace", twice ? "1m" : "0"}, slow.shell());
+  const Client client(upload.port);
+  client.send("four");
+  client.finish_sending();
+  eventually("a name", [&] { return store.names().size() == 2; });
+  upload.deliver(SIGTERM);
+  if (twice) upload.deliver(SIGTERM);
+  std::this_thread::sleep_for(50ms);  // for the kill to be there first
+  slow.let_return();
+  const std::string answer = client.receive_rest();
+  upload.wait();
+  CHECK((answer == "" || answer == stored(1, 4)));
+  CHECK(store.names() == (answer.empty() ? Words{} : Words{"upload-1"}));
+}
+
+TEST_CASE("upload: who resets before it is told leaves no file", "[upload]") {
+  const Store store;
+  const SlowLink slow;
+  const Upload upload(store, {}, slow.shell());
+  Client client(upload.port);
+  client.send("four");
+  client.finish_sending();
+  eventually("a name", [&] { return store.names().size() == 2; });
+  client.reset();
+  slow.let_return();
+  eventually("an empty folder", [&] { return store.names().empty(); });
+}
+#endif
+
+TEST_CASE("upload: who resets after the end of its stream leaves no file",
+          "[upload][libkqueue:so_error]") {
+  const Store store;
+  Upload upload(store);
+  Client client(upload.port);
+  client.send("four");
+  eventually("a part file", [&] { return store.names().size() == 1; });
+  upload.freeze();
+  client.finish_sending();
+  client.reset();
+  upload.thaw();
+  eventually("an empty folder", [&] { return store.names().empty(); });
+  CHECK(upload.store("x") == stored(1, 1));  // it has had no name
+}
+
+TEST_CASE("upload: who is refused and stays keeps nobody from storing",
+          "[upload]") {
+  const Store store;
+  Upload upload(store, {"--max-transfers", "1", "--max-size", "1"});
+  int number = 0;
+  eventually("an upload while a refused client stays", [&] {
+    const Client refused(upload.port);
+    refused.send("too much");
+    if (upload.store("x") != stored(++number, 1)) fail("not stored");
+    return count_of(upload.dump(), "waiting for recv fd") == 1;
+  });
+}
+
+TEST_CASE("upload: a size that is none is refused without a bound of -1",
+          "[upload]") {
+  Program upload({build_path("upload"), "--max-size", "5mb"});
+  CHECK(upload.wait().code == 2);
+  CHECK(upload.err() ==
+        "upload: option '--max-size' takes a size such as 512 or 5MiB, not "
+        "'5mb'; try --help\n");
+}
+
+TEST_CASE("upload: a folder without a name is refused", "[upload]") {
+  Program upload({build_path("upload"), "--port", "0", "--dir", ""});
+  CHECK(upload.wait().code == 2);
+  CHECK(upload.err() ==
+        "upload: option '--dir' takes a folder, not ''; try --help\n");
+}
+
+TEST_CASE("upload: what is no folder, or cannot be written, is told at once",
+          "[upload]") {
+  const Store store;
+  const std::string file = store.file("file");
+  std::ofstream(file) << "x";
+  Program upload({build_path("upload"), "--port", "0", "--dir", file});
+  CHECK(upload.wait().code == 1);
+  CHECK(upload.err() == "upload: open " + file + ": Not a directory\n");
+  CHECK(upload.out() == "");
+#ifdef __linux__
+  Program sealed({build_path("upload"), "--port", "0", "--dir", "/proc"});
+  CHECK(sealed.wait().code == 1);
+  CHECK(contains(sealed.err(), "upload: open /proc/.upload-1.part: "));
+  CHECK(count_of(sealed.err(), "\n") == 1);
+  CHECK(sealed.out() == "");
+#endif
 }
 
 TEST_CASE("upload: a folder that is not there is told in one line",
