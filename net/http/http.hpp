@@ -12,3 +12,4 @@
 #include "parse.hpp"
 #include "body.hpp"
 #include "range.hpp"
+#include "url.hpp"
