@@ -1,0 +1,132 @@
+// wire.cpp - a look at what has come, and what is wrong with it.
+// SPDX-License-Identifier: MIT
+#include "wire.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace violet::http {
+
+// ---------------------------------------------------------------------- heads
+
+bool ReadHeadEvent::look() noexcept {
+  const std::string_view bytes(data(), unread());
+  std::size_t taken = 0;
+  const bool fed =
+      bytes.empty() || has_memory_for([&] { taken = parser_->feed(bytes); });
+  if (!fed) {
+    parser_->next();
+    return fail(ENOMEM);
+  }
+  take(taken);
+  if (parser_->fault() != Fault::kNone) return refuse(parser_->fault());
+  if (parser_->done()) return true;
+  if (!ended()) return false;
+  return parser_->idle() || refuse(Fault::kCutShort);
+}
+
+// --------------------------------------------------------------------- bodies
+
+bool BodyPieceEvent::look() noexcept {
+  std::string_view bytes(data(), unread());
+  const std::size_t before = bytes.size();
+  if (!has_memory_for([&] { piece_ = body_->next(bytes); })) {
+    return fail(ENOMEM);
+  }
+  take(before - bytes.size());
+  if (!piece_.empty()) return true;
+  if (body_->fault() != Fault::kNone) return refuse(body_->fault());
+  if (body_->done()) return true;
+  if (!ended()) return false;
+  return body_->end() == Fault::kNone || refuse(body_->fault());
+}
+
+bool BodyIntoEvent::look() noexcept {
+  while (got_ < into_.size() && unread() > 0) {
+    // The payload in so many bytes has room, whatever framing is among them.
+    std::string_view bytes(data(), std::min(unread(), into_.size() - got_));
+    const std::size_t before = bytes.size();
+    std::string_view piece;
+    if (!has_memory_for([&] { piece = body_->next(bytes); })) {
+      return fail(ENOMEM);
+    }
+    std::copy(piece.begin(), piece.end(), into_.data() + got_);
+    got_ += piece.size();
+    take(before - bytes.size());
+    if (bytes.size() == before) break;  // it is done, or there is a fault
+  }
+  // What is wrong after these bytes is told by the next read.
+  if (got_ > 0 || into_.empty()) return true;
+  if (body_->fault() != Fault::kNone) return refuse(body_->fault());
+  if (body_->done()) return true;
+  if (!ended()) return false;
+  return body_->end() == Fault::kNone || refuse(body_->fault());
+}
+
+BodyIntoEvent::Fetched BodyIntoEvent::get_more() noexcept {
+  const std::uint64_t left = body_->left();
+  const auto size =
+      static_cast<std::size_t>(std::min<std::uint64_t>(into_.size(), left));
+  if (size < violet::internal::BufferPool::kBytes) return fetch(1);
+  core_->stow();
+  const Fetched fetched = fetch_into(into_.first(size), got_);
+  body_->skip(got_);
+  return fetched;
+}
+
+Task<std::string> BodyReader::read_all(std::size_t limit) {
+  std::string text;
+  for (;;) {
+    const std::string_view piece = co_await read();
+    if (piece.empty()) co_return text;
+    if (piece.size() > limit - text.size()) break;
+    text.append(piece);
+  }
+  throw_error(LimitExceeded(concat({"read body ", stream_->name()}), limit));
+}
+
+// -------------------------------------------------------------------- writing
+
+void BodyWriter::check(std::uint64_t bytes) const {
+  if (finished_) {
+    throw_error(Misuse("violet: the body is finished; nothing follows it"));
+  }
+  const bool unknown =
+      framing_.kind != BodyKind::kLength && framing_.kind != BodyKind::kNone;
+  if (unknown || bytes <= framing_.length - count_) return;
+  throw_error(Misuse(concat({"violet: a body of ", framing_.length,
+                             " bytes was begun; ", count_ + bytes,
+                             " are too many. Begin it with their number, or "
+                             "without one"})));
+}
+
+Task<> BodyWriter::write(std::string_view piece) {
+  check(piece.size());
+  if (piece.empty()) co_return;
+  count_ += piece.size();
+  if (framing_.kind == BodyKind::kChunked) {
+    co_await stream_->write(chunks_.before(piece.size()));
+  }
+  co_await stream_->write(piece);
+}
+
+Task<> BodyWriter::finish() {
+  if (finished_) co_return;
+  if (framing_.kind == BodyKind::kLength && count_ != framing_.length) {
+    throw_error(Misuse(concat({"violet: a body of ", framing_.length,
+                               " bytes was begun, and "
+                               "ends after ",
+                               count_, ". Write all of it"})));
+  }
+  if (framing_.kind == BodyKind::kChunked) {
+    co_await stream_->write(chunks_.last());
+  }
+  finished_ = true;
+}
+
+void BodyWriter::skip(std::uint64_t bytes) {
+  check(bytes);
+  count_ += bytes;
+}
+
+}  // namespace violet::http
