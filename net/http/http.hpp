@@ -14,3 +14,5 @@
 #include "range.hpp"
 #include "wire.hpp"
 #include "url.hpp"
+#include "pool.hpp"
+#include "client.hpp"
