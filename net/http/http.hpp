@@ -13,3 +13,6 @@
 #include "body.hpp"
 #include "range.hpp"
 #include "wire.hpp"
+#include "exchange.hpp"
+#include "router.hpp"
+#include "server.hpp"
