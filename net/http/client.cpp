@@ -165,19 +165,19 @@ Framing Request::framing() const noexcept {
   return {BodyKind::kLength, *length_};
 }
 
-// ------------------------------------------------------------------- exchange
+// ----------------------------------------------------------------- round trip
 
 namespace internal {
 
 /// One request, and its reply.
-class Exchange {
+class RoundTrip {
  public:
-  Exchange(Pool& pool, const ClientOptions& options, Request&& request)
+  RoundTrip(Pool& pool, const ClientOptions& options, Request&& request)
       : pool_(pool),
         options_(options),
         request_(std::move(request)),
         parser_(options.head_limits) {}
-  Exchange(const Exchange&) = delete;
+  RoundTrip(const RoundTrip&) = delete;
 
   /// Sends the request, again if need be, and reads the head of the reply.
   Task<> run();
@@ -242,7 +242,7 @@ class Exchange {
   bool begun_ = false;  // the function that writes the body has been called
 };
 
-void Exchange::fail(const std::exception_ptr& error) const {
+void RoundTrip::fail(const std::exception_ptr& error) const {
   if (const auto* known = exception_as<std::system_error>(error)) {
     throw_error(std::system_error(known->code(),
                                   concat({name(), ": ", own_text(*known)})));
@@ -250,14 +250,14 @@ void Exchange::fail(const std::exception_ptr& error) const {
   std::rethrow_exception(error);
 }
 
-Task<> Exchange::run() {
+Task<> RoundTrip::run() {
   Outcome<void> outcome;
   co_await into(outcome, try_twice());
   if (outcome.error) fail(outcome.error);
   begin_body();
 }
 
-Task<> Exchange::try_twice() {
+Task<> RoundTrip::try_twice() {
   loan_ = Loan();  // of a redirect: it may be the only one there may be
   loan_ = co_await pool_.lend(request_.url());
   Outcome<void> first;
@@ -270,7 +270,8 @@ Task<> Exchange::try_twice() {
 
 /// True if the server may have ended the connection before it had read any of
 /// the request, and sending it again does no harm.
-bool Exchange::worth_repeating(const std::exception_ptr& error) const noexcept {
+bool RoundTrip::worth_repeating(
+    const std::exception_ptr& error) const noexcept {
   const bool silent = progress_ == Progress::kNothing && parser_.idle();
   return loan_.used_before() && silent && is_broken(error) &&
          request_.may_repeat();
@@ -278,7 +279,7 @@ bool Exchange::worth_repeating(const std::exception_ptr& error) const noexcept {
 
 /// A server that refuses a request may end the connection while it is sent. So
 /// when sending fails, what it said is still read.
-Task<> Exchange::try_once() {
+Task<> RoundTrip::try_once() {
   parser_.next();
   progress_ = Progress::kNothing;
   sent_ = false;
@@ -295,7 +296,7 @@ Task<> Exchange::try_once() {
 
 // --- out
 
-void Exchange::write_head(std::string& out) const {
+void RoundTrip::write_head(std::string& out) const {
   HeadWriter head(out);
   head.request(request_.method(), request_.url().target());
   head.field("Host", request_.url().authority());
@@ -312,7 +313,7 @@ void Exchange::write_head(std::string& out) const {
   }
 }
 
-Task<> Exchange::send() {
+Task<> RoundTrip::send() {
   constexpr std::size_t kAtOnce = 16 * 1024;
   std::string head;
   write_head(head);
@@ -329,7 +330,7 @@ Task<> Exchange::send() {
   }
 }
 
-Task<> Exchange::flush() {
+Task<> RoundTrip::flush() {
   const bool out = co_await within(options_.stall_time, loan_.stream().flush());
   if (!out) {
     throw_system(ETIMEDOUT, concat({"send", limit_text(options_.stall_time)}));
@@ -338,34 +339,33 @@ Task<> Exchange::flush() {
 
 /// A body that may take long, while the reply is awaited already: whatever of
 /// the two ends first ends the other.
-Task<> Exchange::send_with_body() {
+Task<> RoundTrip::send_with_body() {
   co_await flush();
   co_await any(read_head(Duration::max()), send_body(), watch_sending());
 }
 
-Task<> Exchange::send_body() {
+Task<> RoundTrip::send_body() {
   if (request_.expects_) {
     co_await within(*request_.expects_, asked_for_body_.wait());
   }
+  if (request_.from_ == Request::BodyFrom::kFile) {
+    co_await send_file();
+    sent_ = true;
+    co_return;
+  }
   BodyWriter body(loan_.stream(), request_.framing());
-  switch (request_.from_) {
-    case Request::BodyFrom::kNone: break;
-    case Request::BodyFrom::kText: co_await body.write(request_.text_); break;
-    case Request::BodyFrom::kFile:
-      co_await send_file();
-      body.skip(*request_.length_);
-      break;
-    case Request::BodyFrom::kFunction:
-      begun_ = true;
-      co_await request_.call_(request_.function_, body);
-      break;
+  if (request_.from_ == Request::BodyFrom::kFunction) {
+    begun_ = true;
+    co_await request_.call_(request_.function_, body);
+  } else {
+    co_await body.write(request_.text_);
   }
   co_await body.finish();
   co_await loan_.stream().flush();
   sent_ = true;
 }
 
-Task<> Exchange::send_file() {
+Task<> RoundTrip::send_file() {
   const std::uint64_t count = *request_.length_;
   const FileSent sent = co_await sendfile(
       loan_.stream().connection(), *request_.file_, request_.offset_, count);
@@ -377,7 +377,7 @@ Task<> Exchange::send_file() {
 
 /// Throws if the connection has taken nothing for too long, although there was
 /// something to send.
-Task<> Exchange::watch_sending() {
+Task<> RoundTrip::watch_sending() {
   constexpr int kLooks = 8;
   const Duration pause = std::max<Duration>(options_.stall_time / kLooks,
                                             std::chrono::milliseconds(1));
@@ -395,7 +395,7 @@ Task<> Exchange::watch_sending() {
 
 // --- in
 
-Task<> Exchange::read_head(Duration limit) {
+Task<> RoundTrip::read_head(Duration limit) {
   for (;;) {
     const auto came =
         co_await within(limit, http::read_head(loan_.stream(), parser_));
@@ -411,14 +411,14 @@ Task<> Exchange::read_head(Duration limit) {
   progress_ = Progress::kReplied;
 }
 
-void Exchange::begin_body() {
+void RoundTrip::begin_body() {
   body_.emplace(loan_.stream(), body_of(head(), request_.method()),
                 options_.body_limits);
   if (body_->done()) give_back();
 }
 
 /// The reply has been read. Whatever else has come answers nothing.
-void Exchange::give_back() noexcept {
+void RoundTrip::give_back() noexcept {
   Loan loan(std::move(loan_));
   const bool clean = sent_ && head().keeps_alive && loan.stream() &&
                      loan.stream().buffered().empty();
@@ -426,7 +426,7 @@ void Exchange::give_back() noexcept {
 }
 
 template <class Event>
-auto Exchange::limited(Event event)
+auto RoundTrip::limited(Event event)
     -> Task<std::remove_cvref_t<decltype(event.result())>> {
   using Value = std::remove_cvref_t<decltype(event.result())>;
   Outcome<std::optional<Value>> outcome;
@@ -443,7 +443,7 @@ auto Exchange::limited(Event event)
 
 // A piece lies in the buffer of the stream: that is given back by the read
 // that finds the end.
-Task<std::string_view> Exchange::read() {
+Task<std::string_view> RoundTrip::read() {
   if (body_->done()) {
     give_back();
     co_return std::string_view();
@@ -453,14 +453,14 @@ Task<std::string_view> Exchange::read() {
   co_return piece;
 }
 
-Task<std::size_t> Exchange::read(std::span<char> into) {
+Task<std::size_t> RoundTrip::read(std::span<char> into) {
   if (body_->done()) co_return 0;
   const std::size_t count = co_await limited(body_->read(into));
   if (body_->done()) give_back();
   co_return count;
 }
 
-Task<> Exchange::drain() {
+Task<> RoundTrip::drain() {
   constexpr std::uint64_t kLittle = 64 * 1024;
   while (!body_->done() && body_->count() <= kLittle) {
     std::error_code broken;
@@ -473,7 +473,7 @@ Task<> Exchange::drain() {
 
 // --- elsewhere
 
-bool Exchange::redirect() {
+bool RoundTrip::redirect() {
   const int status = head().status;
   const bool asks = status == 301 || status == 302 || status == 303 ||
                     status == 307 || status == 308;
@@ -507,18 +507,18 @@ bool Exchange::redirect() {
 
 // ------------------------------------------------------------------- response
 
-Response::Response(std::unique_ptr<internal::Exchange> exchange) noexcept
-    : exchange_(std::move(exchange)) {}
+Response::Response(std::unique_ptr<internal::RoundTrip> trip) noexcept
+    : trip_(std::move(trip)) {}
 Response::Response(Response&& other) noexcept = default;
 Response& Response::operator=(Response&& other) noexcept = default;
 Response::~Response() = default;
 
 const ResponseHead& Response::head() const noexcept {
-  return exchange_->head();
+  return trip_->head();
 }
 
 const Url& Response::url() const noexcept {
-  return exchange_->url();
+  return trip_->url();
 }
 
 std::optional<std::uint64_t> Response::length() const noexcept {
@@ -527,11 +527,11 @@ std::optional<std::uint64_t> Response::length() const noexcept {
 }
 
 Task<std::string_view> Response::read() {
-  return exchange_->read();
+  return trip_->read();
 }
 
 Task<std::size_t> Response::read(std::span<char> into) {
-  return exchange_->read(into);
+  return trip_->read(into);
 }
 
 Task<std::string> Response::read_all(std::size_t limit) {
@@ -543,19 +543,19 @@ Task<std::string> Response::read_all(std::size_t limit) {
     if (piece.size() > limit - text.size()) break;
     text.append(piece);
   }
-  throw_error(LimitExceeded(concat({exchange_->name(), ": read_all"}), limit));
+  throw_error(LimitExceeded(concat({trip_->name(), ": read_all"}), limit));
 }
 
 bool Response::done() const noexcept {
-  return exchange_->body().done();
+  return trip_->body().done();
 }
 
 std::uint64_t Response::count() const noexcept {
-  return exchange_->body().count();
+  return trip_->body().count();
 }
 
 Fields Response::trailers() const noexcept {
-  return exchange_->body().trailers();
+  return trip_->body().trailers();
 }
 
 // --------------------------------------------------------------------- client
@@ -564,19 +564,19 @@ Client::Client(const ClientOptions& options)
     : options_(options), pool_(options) {}
 
 Task<Response> Client::send(Request request) {
-  auto exchange =
-      std::make_unique<internal::Exchange>(pool_, options_, std::move(request));
+  auto trip = std::make_unique<internal::RoundTrip>(pool_, options_,
+                                                    std::move(request));
   for (int followed = 0;; ++followed) {
-    co_await exchange->run();
-    const std::string from = exchange->name();
-    if (options_.max_redirects == 0 || !exchange->redirect()) break;
+    co_await trip->run();
+    const std::string from = trip->name();
+    if (options_.max_redirects == 0 || !trip->redirect()) break;
     if (followed == options_.max_redirects) {
       throw_client(ClientError::kManyRedirects,
                    concat({from, ": after ", followed, " redirects"}));
     }
-    co_await exchange->drain();
+    co_await trip->drain();
   }
-  co_return Response(std::move(exchange));
+  co_return Response(std::move(trip));
 }
 
 Task<Response> Client::get(std::string url) {

@@ -91,7 +91,7 @@ struct ClientOptions : PoolOptions {
 // -------------------------------------------------------------------- request
 
 namespace internal {
-class Exchange;
+class RoundTrip;
 }
 
 /// What is asked for.
@@ -137,7 +137,7 @@ class Request {
   const Url& url() const noexcept { return url_; }
 
  private:
-  friend class internal::Exchange;
+  friend class internal::RoundTrip;
   using Call = Task<> (*)(const void* function, BodyWriter& to);
   enum class BodyFrom : std::uint8_t { kNone, kText, kFile, kFunction };
 
@@ -182,7 +182,7 @@ class Request {
 /// Lifetime: the client outlives it; a read does not outlive it.
 class Response {
  public:
-  explicit Response(std::unique_ptr<internal::Exchange> exchange) noexcept;
+  explicit Response(std::unique_ptr<internal::RoundTrip> trip) noexcept;
   Response(Response&& other) noexcept;
   Response& operator=(Response&& other) noexcept;
   ~Response();
@@ -224,7 +224,7 @@ class Response {
   Fields trailers() const noexcept;
 
  private:
-  std::unique_ptr<internal::Exchange> exchange_;
+  std::unique_ptr<internal::RoundTrip> trip_;
 };
 
 // --------------------------------------------------------------------- client

@@ -87,46 +87,44 @@ Task<std::string> BodyReader::read_all(std::size_t limit) {
 
 // -------------------------------------------------------------------- writing
 
-void BodyWriter::check(std::uint64_t bytes) const {
-  if (finished_) {
+std::string_view BodyFramer::before(std::uint64_t bytes) {
+  if (ended_) {
     throw_error(Misuse("violet: the body is finished; nothing follows it"));
   }
-  const bool unknown =
-      framing_.kind != BodyKind::kLength && framing_.kind != BodyKind::kNone;
-  if (unknown || bytes <= framing_.length - count_) return;
-  throw_error(Misuse(concat({"violet: a body of ", framing_.length,
-                             " bytes was begun; ", count_ + bytes,
-                             " are too many. Begin it with their number, or "
-                             "without one"})));
+  const bool unknown = framing_.kind == BodyKind::kChunked ||
+                       framing_.kind == BodyKind::kUntilClose;
+  if (!unknown && bytes > framing_.length - count_) {
+    throw_error(Misuse(
+        concat({"violet: a body of ", framing_.length, " bytes was begun; ",
+                count_ + bytes,
+                " are too many. Begin it with their number, or without one"})));
+  }
+  count_ += bytes;
+  if (framing_.kind != BodyKind::kChunked) return {};
+  return chunks_.before(bytes);
+}
+
+std::string_view BodyFramer::end() {
+  if (ended_) return {};
+  if (framing_.kind == BodyKind::kLength && count_ != framing_.length) {
+    throw_error(Misuse(concat({"violet: a body of ", framing_.length,
+                               " bytes was begun, and ends after ", count_,
+                               ". Write all of it"})));
+  }
+  ended_ = true;
+  if (framing_.kind != BodyKind::kChunked) return {};
+  return chunks_.last();
 }
 
 Task<> BodyWriter::write(std::string_view piece) {
-  check(piece.size());
-  if (piece.empty()) co_return;
-  count_ += piece.size();
-  if (framing_.kind == BodyKind::kChunked) {
-    co_await stream_->write(chunks_.before(piece.size()));
-  }
-  co_await stream_->write(piece);
+  const std::string_view before = framer_.before(piece.size());
+  if (!before.empty()) co_await stream_->write(before);
+  if (!piece.empty()) co_await stream_->write(piece);
 }
 
 Task<> BodyWriter::finish() {
-  if (finished_) co_return;
-  if (framing_.kind == BodyKind::kLength && count_ != framing_.length) {
-    throw_error(Misuse(concat({"violet: a body of ", framing_.length,
-                               " bytes was begun, and "
-                               "ends after ",
-                               count_, ". Write all of it"})));
-  }
-  if (framing_.kind == BodyKind::kChunked) {
-    co_await stream_->write(chunks_.last());
-  }
-  finished_ = true;
-}
-
-void BodyWriter::skip(std::uint64_t bytes) {
-  check(bytes);
-  count_ += bytes;
+  const std::string_view last = framer_.end();
+  if (!last.empty()) co_await stream_->write(last);
 }
 
 }  // namespace violet::http

@@ -215,6 +215,9 @@ class BodyReader {
   /// Bytes of it that have been read.
   std::uint64_t count() const noexcept { return body_.count(); }
 
+  /// Bytes that follow without framing between them; see BodyDecoder.
+  std::uint64_t left() const noexcept { return body_.left(); }
+
   /// The trailer fields, once done().
   Fields trailers() const noexcept { return body_.trailers(); }
 
@@ -228,6 +231,34 @@ class BodyReader {
 
 // -------------------------------------------------------------------- writing
 
+/// What goes before, between and after the pieces of a body, for who has means
+/// of his own to write them; and a check that it is as long as was said.
+class BodyFramer {
+ public:
+  explicit BodyFramer(Framing framing = Framing()) noexcept
+      : framing_(framing) {}
+
+  /// What goes before a piece of so many bytes. Lifetime: until the next call.
+  /// Throws: Misuse for more bytes than the length that was given.
+  std::string_view before(std::uint64_t bytes);
+
+  /// What goes after the last piece. Lifetime: of a literal.
+  /// Throws: Misuse if bytes are missing to the length that was given.
+  std::string_view end();
+
+  /// True once end() has been called and has not failed.
+  bool ended() const noexcept { return ended_; }
+
+  /// Bytes of payload that have been written.
+  std::uint64_t count() const noexcept { return count_; }
+
+ private:
+  Framing framing_;
+  ChunkEncoder chunks_;
+  std::uint64_t count_ = 0;
+  bool ended_ = false;
+};
+
 /// A body that is written to a stream, with its framing. Whatever is written
 /// lies in the stream's buffer until that is full, or flushed.
 ///
@@ -237,7 +268,7 @@ class BodyReader {
 class BodyWriter {
  public:
   BodyWriter(const Stream& to, Framing framing) noexcept
-      : stream_(&to), framing_(framing) {}
+      : stream_(&to), framer_(framing) {}
 
   /// Throws: also Misuse for more bytes than the length that was given.
   Task<> write(std::string_view piece);
@@ -245,23 +276,15 @@ class BodyWriter {
   /// Ends the body. Throws: also Misuse if bytes are missing to its length.
   Task<> finish();
 
-  /// `bytes` of payload have been sent past this; of kLength only.
-  void skip(std::uint64_t bytes);
-
   /// True once finish() has been called and has not failed.
-  bool finished() const noexcept { return finished_; }
+  bool finished() const noexcept { return framer_.ended(); }
 
   /// Bytes that have been written.
-  std::uint64_t count() const noexcept { return count_; }
+  std::uint64_t count() const noexcept { return framer_.count(); }
 
  private:
-  void check(std::uint64_t bytes) const;
-
   const Stream* stream_;
-  Framing framing_;
-  ChunkEncoder chunks_;
-  std::uint64_t count_ = 0;
-  bool finished_ = false;
+  BodyFramer framer_;
 };
 
 }  // namespace violet::http
