@@ -68,6 +68,10 @@ enum class Call : std::uint8_t {
   kSync,
   kTruncate,
   kRename,
+  kStatus,
+  kStatusAt,
+  kLock,
+  kLockRange,
   kChmod,
   kFileAt,
   kLockFolder,
@@ -81,7 +85,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 45;
+inline constexpr std::size_t kCallCount = 49;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -198,6 +202,11 @@ class FaultPlan final : public sys::Layer {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int status(int fd, sys::FileStatus& status) noexcept override;
+  int status_at(const char* path, sys::FileStatus& status) noexcept override;
+  int lock(int fd) noexcept override;
+  int lock_range(int fd, std::int64_t begin,
+                 std::int64_t size) noexcept override;
   int chmod(const char* path, unsigned mode) noexcept override;
   int file_at(const char* path, sys::FileNumber& which) noexcept override;
   int lock_folder(const char* path) noexcept override;

@@ -171,6 +171,22 @@ int Layer::rename(const char* from, const char* to) noexcept {
   return files_below_.rename(from, to);
 }
 
+int Layer::status(int fd, FileStatus& status) noexcept {
+  return files_below_.status(fd, status);
+}
+
+int Layer::status_at(const char* path, FileStatus& status) noexcept {
+  return files_below_.status_at(path, status);
+}
+
+int Layer::lock(int fd) noexcept {
+  return files_below_.lock(fd);
+}
+
+int Layer::lock_range(int fd, std::int64_t begin, std::int64_t size) noexcept {
+  return files_below_.lock_range(fd, begin, size);
+}
+
 int Layer::chmod(const char* path, unsigned mode) noexcept {
   return below_.chmod(path, mode);
 }

@@ -68,6 +68,11 @@ class Layer : public Calls, public FileCalls {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int status(int fd, FileStatus& status) noexcept override;
+  int status_at(const char* path, FileStatus& status) noexcept override;
+  int lock(int fd) noexcept override;
+  int lock_range(int fd, std::int64_t begin,
+                 std::int64_t size) noexcept override;
   int chmod(const char* path, unsigned mode) noexcept override;
   int file_at(const char* path, FileNumber& which) noexcept override;
   int lock_folder(const char* path) noexcept override;

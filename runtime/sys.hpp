@@ -41,6 +41,14 @@ struct FileNumber {
   bool operator==(const FileNumber&) const = default;
 };
 
+/// What stat(2) tells of a file.
+struct FileStatus {
+  FileNumber number;
+  int type = 0;  ///< st_mode & S_IFMT
+  std::int64_t size = 0;
+  std::int64_t modified_ns = 0;  ///< since the epoch
+};
+
 /// Answers what getaddrinfo(3) is asked, which may take seconds. Whoever asks
 /// owns it, too: a thread that is left behind may still be in it when all
 /// others have gone.
@@ -142,6 +150,17 @@ class FileCalls {
   virtual int sync(int fd, bool data_only) noexcept;
   virtual int truncate(int fd, std::int64_t size) noexcept;
   virtual int rename(const char* from, const char* to) noexcept;
+  virtual int status(int fd, FileStatus& status) noexcept;  ///< fstat(2)
+  /// lstat(2).
+  virtual int status_at(const char* path, FileStatus& status) noexcept;
+  /// Takes the flock(2) of an open file, for as long as it is open. Does not
+  /// wait for it: -EWOULDBLOCK.
+  virtual int lock(int fd) noexcept;
+  /// The same for some bytes of it, against all who have opened it by
+  /// themselves. Where the system has no such locks for them (F_OFD_SETLK),
+  /// the whole file is locked.
+  virtual int lock_range(int fd, std::int64_t begin,
+                         std::int64_t size) noexcept;
   /// Starts a thread that runs by itself: detached, and with all signals
   /// blocked but those that tell of its own faults.
   /// Returns: 0 or a negated error number.

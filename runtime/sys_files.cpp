@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -127,6 +128,56 @@ int FileCalls::truncate(int fd, std::int64_t size) noexcept {
 
 int FileCalls::rename(const char* from, const char* to) noexcept {
   return checked(::rename(from, to));
+}
+
+namespace {
+int fill(FileStatus& status, const struct stat& found) noexcept {
+#ifdef __APPLE__
+  const timespec& time = found.st_mtimespec;
+#else
+  const timespec& time = found.st_mtim;
+#endif
+  status.number.device = static_cast<std::uint64_t>(found.st_dev);
+  status.number.inode = static_cast<std::uint64_t>(found.st_ino);
+  status.type = static_cast<int>(found.st_mode & S_IFMT);
+  status.size = found.st_size;
+  status.modified_ns =
+      std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_nsec};
+  return 0;
+}
+}  // namespace
+
+int FileCalls::status(int fd, FileStatus& status) noexcept {
+  struct stat found;
+  const int result = checked(::fstat(fd, &found));
+  return result < 0 ? result : fill(status, found);
+}
+
+int FileCalls::status_at(const char* path, FileStatus& status) noexcept {
+  struct stat found;
+  const int result = checked(::lstat(path, &found));
+  return result < 0 ? result : fill(status, found);
+}
+
+int FileCalls::lock(int fd) noexcept {
+  return uninterrupted(
+      [fd] { return checked(::flock(fd, LOCK_EX | LOCK_NB)); });
+}
+
+int FileCalls::lock_range(int fd, std::int64_t begin,
+                          std::int64_t size) noexcept {
+#ifdef F_OFD_SETLK
+  struct flock range{};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(begin);
+  range.l_len = static_cast<off_t>(size);
+  const int result = checked(::fcntl(fd, F_OFD_SETLK, &range));
+  return result == -EACCES || result == -EAGAIN ? -EWOULDBLOCK : result;
+#else
+  static_cast<void>(begin), static_cast<void>(size);
+  return lock(fd);
+#endif
 }
 
 int FileCalls::start_thread(void* (*body)(void*) noexcept,

@@ -175,6 +175,12 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.seek(file.get(), 3, SEEK_SET) == 3);
   CHECK(files.file_size(file.get()) == 4);
   CHECK(files.truncate(file.get(), 2) == 0);
+  sys::FileStatus status;
+  CHECK(files.status(file.get(), status) == 0);
+  CHECK(status.size == 2);
+  CHECK(files.status_at("/nonexistent/violet", status) == -ENOENT);
+  CHECK(files.lock(file.get()) == 0);
+  CHECK(files.lock_range(file.get(), 0, 1) == 0);
   CHECK(files.sync(file.get(), false) == 0);
   const ssize_t sent = files.sendfile(fds[0], file.get(), 0, 1);
   CHECK((sent == 1 || sent == -EINVAL || sent == -ENOSYS ||
@@ -243,6 +249,10 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.seek(-1, 0, SEEK_SET) == -EIO);
   CHECK(files.file_size(-1) == -EIO);
   CHECK(files.truncate(-1, 0) == -EIO);
+  CHECK(files.status(-1, status) == -EIO);
+  CHECK(files.status_at("/", status) == -EIO);
+  CHECK(files.lock(-1) == -EIO);
+  CHECK(files.lock_range(-1, 0, 1) == -EIO);
   CHECK(files.sync(-1, false) == -EIO);
   CHECK(files.sendfile(-1, -1, 0, 1) == -EIO);
   CHECK(files.duplicate(-1) == -EIO);
