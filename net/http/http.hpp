@@ -15,6 +15,7 @@
 #include "wire.hpp"
 #include "exchange.hpp"
 #include "router.hpp"
+#include "files.hpp"
 #include "server.hpp"
 #include "url.hpp"
 #include "pool.hpp"
