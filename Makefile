@@ -274,8 +274,8 @@ $B/single/violet/testing.hpp: ABOUT := name=violet/testing.hpp \
   purpose='a kit for tests of programs that use Violet.' needs=../violet.hpp
 $B/single/violet/http.hpp: JOINED := $(HTTP)
 $B/single/violet/http.hpp: ABOUT := name=violet/http.hpp \
-  purpose='the messages of HTTP/1.1, read and written, in one file.'
-$(SINGLE): runtime/single.awk LICENSE $(LISTED)
+  purpose='HTTP/1.1 for programs that use Violet.' needs=../violet.hpp
+$(SINGLE): runtime/single.awk LICENSE Makefile $(LISTED)
 	@mkdir -p $(@D) && echo "  join    $@"
 	$Qawk -f $< $(ABOUT) LICENSE $(JOINED) > $@
 

@@ -103,6 +103,32 @@ echo "upload-1 holds: $(cat "$folder/upload-1")"
 rm -r "$folder"
 stop
 
+# get PATH [OPTION...]: what the server says to a request.
+get() {
+  local client
+  exec {client}<> "/dev/tcp/127.0.0.1/$port"
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&"$client"
+  sed '1,/^\r$/d' <&"$client"
+  exec {client}>&-
+}
+
+title "web: what is asked for decides who answers"
+start web
+get /
+echo
+get "/hello/%3CAda%3E"
+echo
+stop
+
+title "httpd: a folder, as a browser sees it"
+folder=$(mktemp -d)
+echo "these few words" > "$folder/words.txt"
+start httpd --dir "$folder"
+get / | sed -n 's|.*<a href="\([^".]*\.[^"]*\)".*|the listing has \1|p'
+echo "words.txt holds: $(get /words.txt)"
+rm -r "$folder"
+stop
+
 title "load: ten connections, every byte checked"
 start echo --quiet
 run load echo "127.0.0.1:$port" --connections 10 --seconds 1

@@ -68,12 +68,14 @@ std::vector<std::string> lines_of(const std::string& text) {
 }
 
 const Words kPrograms{"hello", "sleepy", "delegation",    "produce",
-                      "greet", "echo",   "echo_blocking", "echo_callbacks"};
+                      "greet", "echo",   "echo_blocking", "echo_callbacks",
+                      "web",   "httpd"};
 
 /// What a program needs to run in a test.
 Words usual_options(const std::string& name) {
   const bool serves =
-      name == "greet" || name == "upload" || contains(name, "echo");
+      name == "greet" || name == "upload" || name == "web" ||
+      name == "httpd" || contains(name, "echo");
   return serves ? Words{"--port", "0"} : Words{};
 }
 

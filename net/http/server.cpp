@@ -1,0 +1,183 @@
+// server.cpp - a connection's life, and what becomes of failures.
+// SPDX-License-Identifier: MIT
+#include "server.hpp"
+
+#include <cerrno>
+
+#include "../../runtime/shield.hpp"
+#include "../../runtime/within.hpp"
+
+namespace violet::http {
+
+namespace {
+
+// A connection that awaits a request keeps no more memory than this of the
+// last one's response.
+constexpr std::size_t kKept = 1024;
+
+Duration patience(Duration limit) noexcept {
+  return limit > Duration::zero() ? limit : Duration::max();
+}
+
+/// Drops what comes until the stream ends. Not idle: a stop must not cut it
+/// short, or what was said last could be lost.
+class LeaveEvent : public StreamLook<LeaveEvent> {
+ public:
+  explicit LeaveEvent(const Stream& stream) noexcept
+      : StreamLook(stream.core()) {}
+  LeaveEvent(LeaveEvent&&) noexcept = default;
+
+  bool look() noexcept {
+    take(unread());
+    return ended();
+  }
+  std::size_t want() const noexcept { return 1; }
+  bool idle() const noexcept override { return false; }
+  void describe(Description& out) const override { describe_as("leave", out); }
+  void value() const noexcept {}
+  void result() const noexcept {}  // gone is gone
+};
+
+/// The status that stands for what a handler has thrown; 0 for what concerns
+/// the connection.
+int status_of(const std::exception_ptr& error) noexcept {
+  if (const auto* said = exception_as<Error>(error)) return said->status();
+  if (exception_as<LimitExceeded>(error) != nullptr) return 413;
+  const auto* failure = exception_as<std::system_error>(error);
+  if (failure == nullptr) return 500;
+  const Fault fault = fault_in(failure->code());
+  if (fault != Fault::kNone) return http::status_of(fault);
+  const bool peers = failure->code() == std::errc::connection_reset ||
+                     failure->code() == std::errc::broken_pipe;
+  return peers ? 0 : 500;
+}
+
+std::string sentence_of(const std::exception_ptr& error, int status) {
+  if (const auto* said = exception_as<Error>(error)) return said->what();
+  const auto* failure = exception_as<std::system_error>(error);
+  if (status != 500 && failure != nullptr) {
+    const Fault fault = fault_in(failure->code());
+    if (fault != Fault::kNone) return std::string(text_of(fault));
+  }
+  return {};
+}
+
+}  // namespace
+
+Task<> Application::operator()(Connection connection) const {
+  Conversation conversation(std::move(connection), *router_, options_);
+  co_await conversation.run();
+}
+
+Task<> Conversation::run() {
+  for (;;) {
+    const bool there = co_await next_head();
+    if (!there) break;
+    co_await answer();
+    if (!exchange_.keeps_ || exchange_.broken_) break;
+    rest();
+  }
+  if (lingers_ && !exchange_.broken_) co_await leave();
+}
+
+/// Makes ready for the next request.
+void Conversation::rest() noexcept {
+  exchange_.parser_.next();
+  if (exchange_.out_.capacity() > kKept) std::string().swap(exchange_.out_);
+}
+
+// A head that has come needs no timer: only who waits has one.
+Task<bool> Conversation::next_head() {
+  const Options& options = *exchange_.options_;
+  std::error_code code;
+  const auto some = co_await within(patience(options.keep_alive),
+                                    exchange_.stream_.peek(1, code));
+  if (!some || !*some) co_return false;
+  const auto there =
+      co_await within(patience(options.head_time),
+                      read_head(exchange_.stream_, exchange_.parser_, code));
+  if (!there) {
+    co_await refuse_head(408, "the request does not come");
+    co_return false;
+  }
+  const Fault fault = fault_in(code);
+  if (fault != Fault::kNone && fault != Fault::kCutShort) {
+    co_await refuse_head(http::status_of(fault), text_of(fault));
+    co_return false;
+  }
+  co_return *there && !code;
+}
+
+/// Answers what is no request, as far as it came.
+Task<> Conversation::refuse_head(int status, std::string_view text) {
+  exchange_.keeps_ = false;
+  lingers_ = true;
+  exchange_.fields_.clear();
+  exchange_.append_refusal(status, text);
+  co_await exchange_.flush();
+}
+
+Task<> Conversation::answer() {
+  exchange_.begin();
+  violet::internal::Outcome<void> outcome;
+  const Fault fault = check();
+  if (fault != Fault::kNone) {
+    exchange_.last_ = true;
+    co_await violet::internal::into(
+        outcome, exchange_.refuse(http::status_of(fault), text_of(fault)));
+  } else {
+    co_await violet::internal::into(outcome, router_.answer(exchange_));
+  }
+  if (outcome.error) co_await recover(outcome.error);
+  if (exchange_.broken_) co_return;  // a limit of the handler's own cut it
+  if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
+  if (!exchange_.framer_.ended()) co_await exchange_.finish();
+  lingers_ = exchange_.request().keeps_alive || !exchange_.body_->done() ||
+             !exchange_.stream_.buffered().empty();
+  if (exchange_.keeps_) co_await drop_rest();
+}
+
+/// What is wrong with a request before anybody looks at it.
+Fault Conversation::check() {
+  const Fault fault = exchange_.body_->fault();
+  return fault != Fault::kNone ? fault : exchange_.read_path();
+}
+
+/// The handler has thrown.
+Task<> Conversation::recover(const std::exception_ptr& error) {
+  const int status = status_of(error);
+  if (exchange_.begun_ || exchange_.broken_ || status == 0) {
+    exchange_.broken_ = true;
+    std::rethrow_exception(error);
+  }
+  if (status == 500) {
+    complain_with([&] {
+      return concat({exchange_.peer().text(), ": ", exchange_.request().method,
+                     " ", exchange_.path(), ": ", violet::text_of(error)});
+    });
+  }
+  exchange_.fields_.clear();
+  co_await exchange_.refuse(status, sentence_of(error, status));
+}
+
+/// Reads what is left of a body that nobody wanted.
+Task<> Conversation::drop_rest() {
+  std::error_code code;
+  while (!exchange_.body_->done() && !code) {
+    const auto piece = co_await within(patience(exchange_.options_->stall_time),
+                                       exchange_.body_->read(code));
+    if (!piece) break;
+  }
+  exchange_.keeps_ = exchange_.body_->done();
+}
+
+/// Closes with manners; see take_leave().
+Task<> Conversation::leave() {
+  std::error_code code;
+  co_await exchange_.stream_.shutdown(code);
+  if (code) co_return;
+  co_await within(patience(exchange_.options_->leave_time),
+                  LeaveEvent(exchange_.stream_));
+}
+
+}  // namespace violet::http
