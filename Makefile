@@ -107,7 +107,8 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
-         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp),$(wildcard \
+         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp \
+         %/transfer.cpp),$(wildcard \
          apps/*.cpp)))
 FRONT := $(addprefix $B/include/,violet.hpp violet/http.hpp violet/testing.hpp)
 SINGLE:= $(FRONT:$B/include/%=$B/single/%)

@@ -22,7 +22,7 @@ run() {
 # start NAME OPTION...: a server on a free port. Sets pid, port, said.
 start() {
   echo "\$ $* &"
-  exec {said}< <(exec "$build/$1" --port 0 "${@:2}" 2>&1)
+  exec {said}< <(exec "$build/$1" "${@:2}" --port 0 2>&1)
   pid=$!
   IFS= read -r line <&"$said"
   echo "$line"
@@ -126,6 +126,17 @@ echo "these few words" > "$folder/words.txt"
 start httpd --dir "$folder"
 get / | sed -n 's|.*<a href="\([^".]*\.[^"]*\)".*|the listing has \1|p'
 echo "words.txt holds: $(get /words.txt)"
+rm -r "$folder"
+stop
+
+title "transfer: a file in pieces, several at a time"
+folder=$(mktemp -d)
+mkdir "$folder/there"
+head -c 3000000 /dev/zero > "$folder/zeros"
+start transfer serve --dir "$folder/there"
+run transfer put --chunk 500KiB --quiet "$folder/zeros" \
+  "http://127.0.0.1:$port/" | sed 's/ in .*//'
+cmp "$folder/zeros" "$folder/there/zeros" && echo "it is the same there"
 rm -r "$folder"
 stop
 

@@ -524,6 +524,7 @@ TEST_CASE("demo: runs every program, and stops by itself", "[ladder]") {
                  "the second client got nothing within two seconds\n"));
   CHECK(count_of(demo.out(), "the second client got: are you there?\n") == 2);
   CHECK(count_of(demo.out(), "client: Hello, ") == 5);
+  CHECK(contains(demo.out(), "\nit is the same there\n"));
 }
 
 TEST_CASE("ladder: the README shows the code as it is, rung by rung",

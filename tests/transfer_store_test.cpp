@@ -22,10 +22,13 @@
 #include "../runtime/testing.hpp"
 #include "program.hpp"
 #include "support.hpp"
+#include "transfer_support.hpp"
 
 using namespace violet;
 using namespace std::chrono_literals;
 using programs::contents;
+using programs::Folder;
+using programs::Names;
 using programs::noise;
 using support::contains;
 using transfer::ByteRange;
@@ -40,39 +43,6 @@ using transfer::WholeSink;
 using transfer::Why;
 
 namespace {
-
-using Names = std::vector<std::string>;
-
-/// A folder that goes with all that is in it.
-class Folder {
- public:
-  Folder() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base == nullptr ? "/tmp" : base) + "/violet.XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr)
-      programs::fail_with_errno("mkdtemp");
-  }
-  Folder(const Folder&) = delete;
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + '/' + name; }
-
-  Names names() const {
-    Names found;
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
-      found.push_back(entry.path().filename().string());
-    }
-    std::sort(found.begin(), found.end());
-    return found;
-  }
-
- private:
-  std::string path_;
-};
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(what);

@@ -74,28 +74,6 @@ int type_at(const std::string& path) {
   return type;
 }
 
-/// Blocks. Throws: Refused unless a plain file may have that name.
-void check_name(const std::string& root, std::string_view name) {
-  std::string path = root;
-  violet::http::Pieces pieces(name, '/');
-  std::string_view segment;
-  std::size_t done = 0;
-  while (pieces.next(segment)) {
-    check_segment(segment);
-    path = concat({path, "/", segment});
-    done += segment.size() + 1;
-    const int type = type_at(path);
-    const bool last = done > name.size();
-    if (type == (last ? S_IFREG : S_IFDIR) || (last && type == 0)) continue;
-    if (type == 0) {
-      throw Refused(Why::kNoFolder,
-                    concat({"there is no folder '", segment, "'"}));
-    }
-    throw Refused(Why::kNoFile, concat({"'", segment, "' is no plain ",
-                                        last ? "file" : "folder"}));
-  }
-}
-
 void check_piece(const Fragment& piece) {
   const ByteRange& range = piece.range;
   if (range.begin >= range.end || range.end > piece.size ||
@@ -115,6 +93,32 @@ void check_piece(const Fragment& piece) {
 }
 
 // --------------------------------------------------------------------- uploads
+
+/// Blocks. Returns: the type of what has that name, 0 if nothing has.
+/// Throws: Refused for a name that no file may have.
+int type_of(const std::string& root, std::string_view name) {
+  std::string path = root;
+  int type = S_IFDIR;
+  violet::http::Pieces pieces(name, '/');
+  for (std::string_view segment; pieces.next(segment);) {
+    check_segment(segment);
+    if (type == 0) throw Refused(Why::kNoFolder, "there is no such folder");
+    if (type != S_IFDIR) {
+      throw Refused(Why::kNoFile,
+                    concat({"'", segment, "' is in no plain folder"}));
+    }
+    path = concat({path, "/", segment});
+    type = type_at(path);
+  }
+  return type;
+}
+
+/// Blocks. Throws: Refused unless a plain file may have that name.
+void check_name(const std::string& root, std::string_view name) {
+  const int type = type_of(root, name);
+  if (type == 0 || type == S_IFREG) return;
+  throw Refused(Why::kNoFile, concat({"'", name, "' is no plain file"}));
+}
 
 /// Finishes what a process has left that died while it published.
 /// Returns: true if there was something to finish.
