@@ -9,13 +9,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
+#include <functional>
 #include <list>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "../apps/transfer/meter.hpp"
 #include "../apps/transfer/multipart.hpp"
+#include "../apps/transfer/sha256.hpp"
 #include "program.hpp"
 #include "support.hpp"
 #include "transfer_support.hpp"
@@ -794,4 +800,319 @@ TEST_CASE("transfer: mistakes on the command line", "[transfer]") {
         "--help\n");
   CHECK(said({"serve", "--port", "0", "--dir", "/nowhere"}, 1) ==
         "transfer: open /nowhere: No such file or directory\n");
+}
+
+// ------------------------------------------------------------------ transfer
+// put
+
+namespace {
+
+/// `transfer put` of a file.
+Words put_command(const std::string& file, const std::string& url,
+                  const Words& options = {}) {
+  Words command{build_path("transfer"), "put"};
+  command.insert(command.end(), options.begin(), options.end());
+  command.push_back(file);
+  command.push_back(url);
+  return command;
+}
+
+/// A server that a test scripts: `answer(request)` for each request's head,
+/// after its body has come. An empty answer closes the connection.
+class Scripted {
+ public:
+  using Answer = std::function<std::string(const std::string& head,
+                                           const std::string& body)>;
+
+  explicit Scripted(Answer answer)
+      : answer_(std::move(answer)),
+        listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof name;
+    auto* address = reinterpret_cast<sockaddr*>(&name);
+    if (::bind(listener_.get(), address, size) != 0 ||
+        ::listen(listener_.get(), 16) != 0 ||
+        ::getsockname(listener_.get(), address, &size) != 0) {
+      fail_with_errno("listen");
+    }
+    port_ = ntohs(name.sin_port);
+    thread_ = std::thread([this] { serve(); });
+  }
+  Scripted(const Scripted&) = delete;
+  ~Scripted() {
+    ends_ = true;
+    try {
+      const Client last(port_);  // wakes it
+    } catch (const std::system_error&) {
+    }
+    thread_.join();
+  }
+
+  std::string url(const std::string& name) const {
+    return "http://127.0.0.1:" + std::to_string(port_) + "/" + name;
+  }
+
+ private:
+  void serve() {
+    while (!ends_) {
+      const violet::Fd one(::accept(listener_.get(), nullptr, nullptr));
+      if (!one || ends_) continue;
+      converse(one.get());
+    }
+  }
+
+  /// One request; "Connection: close" is in each answer.
+  void converse(int fd) {
+    std::string got;
+    char buffer[65536];
+    std::size_t end = 0;
+    std::size_t length = 0;
+    for (;;) {
+      const ssize_t count = ::recv(fd, buffer, sizeof buffer, 0);
+      if (count <= 0) return;
+      got.append(buffer, static_cast<std::size_t>(count));
+      end = got.find("\r\n\r\n");
+      if (end == got.npos) continue;
+      const auto field = got.find("Content-Length: ");
+      if (field < end) length = std::strtoul(&got[field + 16], nullptr, 10);
+      if (got.size() >= end + 4 + length) break;
+    }
+    const std::string said = answer_(got.substr(0, end), got.substr(end + 4));
+    std::size_t sent = 0;
+    while (sent < said.size()) {
+      const ssize_t count =
+          ::send(fd, said.data() + sent, said.size() - sent, MSG_NOSIGNAL);
+      if (count <= 0) return;
+      sent += static_cast<std::size_t>(count);
+    }
+  }
+
+  Answer answer_;
+  violet::Fd listener_;
+  std::uint16_t port_ = 0;
+  std::atomic<bool> ends_ = false;
+  std::thread thread_;
+};
+
+std::string reply(const std::string& first, const std::string& fields = "",
+                  const std::string& body = "") {
+  return "HTTP/1.1 " + first + "\r\nConnection: close\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n" + fields + "\r\n" + body;
+}
+
+}  // namespace
+
+TEST_CASE("transfer put: files of every size arrive, one way or another",
+          "[transfer][put]") {
+  const Folder folder;
+  const Folder here;
+  Server server(folder);
+  const std::vector<Words> ways = {{"--parallel", "1"},
+                                   {},
+                                   {"--parallel", "16", "--chunk", "1MiB"},
+                                   {"--threads", "3", "--chunk", "300000"}};
+  int number = 0;
+  for (const std::size_t size : kSizes) {
+    for (const Words& way : ways) {
+      CAPTURE(size, way);
+      const std::string data = noise(size, ++number);
+      write_file(here.file("f"), data);
+      const std::string name = std::to_string(number);
+      Program put(put_command(here.file("f"), server.url(name), way));
+      CHECK(put.wait().code == 0);
+      CHECK(put.err() == "");
+      CHECK(put.out().starts_with("stored " + server.url(name) + " " +
+                                  std::to_string(size) + " bytes: "));
+      CHECK((contents(folder.file(name)) == data));
+    }
+  }
+  // Below a folder it has its own name. What is there is not sent again.
+  for (int i = 0; i < 2; ++i) {
+    Program put(put_command(here.file("f"), server.url()));
+    CHECK(put.wait().code == 0);
+    CHECK(contains(put.out(), i == 0 ? "bytes: 12.0 MiB in" : "bytes: 0 B in"));
+  }
+  CHECK((contents(folder.file("f")) == contents(here.file("f"))));
+}
+
+TEST_CASE("transfer put: only what is missing is sent", "[transfer][put]") {
+  const Folder folder;
+  const Folder here;
+  Server server(folder);
+  const std::string data = noise(3'000'000);
+  write_file(here.file("f"), data);
+  const std::string id = "sha256-" + output_of("sha256sum '" + here.file("f") +
+                                               "' | cut -d ' ' -f 1 | "
+                                               "tr -d '\\n'");
+  server.put_piece("f", data, 1'000'000, 2'500'000, id);
+  Program put(put_command(here.file("f"), server.url()));
+  CHECK(put.wait().code == 0);
+  CHECK(contains(put.out(), "bytes: 1.4 MiB in"));
+  CHECK((contents(folder.file("f")) == data));
+}
+
+TEST_CASE(
+    "transfer put: a server that dies again and again gets all in the "
+    "end",
+    "[transfer][put]") {
+  const Folder folder;
+  const Folder here;
+  const std::string data = noise(40 << 20);
+  write_file(here.file("f"), data);
+  std::optional<Server> server;
+  server.emplace(folder);
+  const Words same_port{"--port", std::to_string(server->port)};
+  Program put(put_command(here.file("f"), server->url(),
+                          {"--chunk", "200KiB", "--parallel", "4"}));
+  int deaths = 0;
+  for (; deaths < 5; ++deaths) {
+    const auto grown = [&] {
+      for (const std::string& name : folder.names()) {
+        if (name == "f") return true;
+        if (!name.ends_with(".upload")) continue;
+        const std::string text = contents(folder.file(name));
+        if (count_of(text, "have ") >= 10u * unsigned(deaths + 1)) return true;
+      }
+      return false;
+    };
+    eventually("some pieces", grown);
+    server->signal(SIGKILL);
+    server->wait();
+    server.emplace(folder, same_port);
+  }
+  const End end = put.wait();
+  CAPTURE(put.err());
+  CHECK(end.code == 0);
+  CHECK((contents(folder.file("f")) == data));
+}
+
+TEST_CASE("transfer put: after Ctrl-C the same command goes on",
+          "[transfer][put]") {
+  const Folder folder;
+  const Folder here;
+  Server server(folder);
+  const std::string data = noise(60 << 20);
+  write_file(here.file("f"), data);
+  const Words command = put_command(here.file("f"), server.url(),
+                                    {"--chunk", "100KiB", "--parallel", "2"});
+  {
+    Program put(command);
+    eventually("some pieces", [&] {
+      for (const std::string& name : folder.names()) {
+        if (name.ends_with(".upload") &&
+            count_of(contents(folder.file(name)), "have ") > 20) {
+          return true;
+        }
+      }
+      return false;
+    });
+    CHECK(put.stop(SIGINT).code == 128 + SIGINT);
+  }
+  REQUIRE_FALSE(std::filesystem::exists(folder.file("f")));
+  Program put(command);
+  CHECK(put.wait().code == 0);
+  CHECK_FALSE(contains(put.out(), "bytes: 60.0 MiB in"));
+  CHECK((contents(folder.file("f")) == data));
+}
+
+TEST_CASE("transfer put: a server that knows no pieces gets the whole file",
+          "[transfer][put]") {
+  const Folder here;
+  const std::string data = noise(1'000'000);
+  write_file(here.file("f"), data);
+  std::string stored;
+  int puts = 0;
+  const Scripted server([&](const std::string& head, const std::string& body) {
+    if (head.starts_with("HEAD /f?upload ")) return reply("404 Not Found");
+    if (head.starts_with("HEAD /f ")) {
+      return "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
+             std::to_string(stored.size()) + "\r\n\r\n";
+    }
+    CHECK_FALSE(contains(head, "Content-Range"));
+    if (++puts < 3) return puts == 1 ? "" : reply("502 Bad Gateway");
+    stored = body;
+    return reply("204 No Content");
+  });
+  Program put(put_command(here.file("f"), server.url("f")));
+  CHECK(put.wait().code == 0);
+  CHECK(puts == 3);
+  CHECK((stored == data));
+  CHECK(count_of(put.err(), "; trying again\n") == 2);
+  CHECK(contains(put.err(), ": 502 Bad Gateway; trying again\n"));
+}
+
+TEST_CASE("transfer put: what will not get better is told at once",
+          "[transfer][put]") {
+  const Folder folder;
+  const Folder here;
+  write_file(here.file("f"), "some bytes");
+  Server server(folder);
+  server.put_piece("f", std::string(20, 'x'), 0, 10, "other");
+  const auto said = [&](const std::string& file, const std::string& url,
+                        const Words& options = {}) {
+    Program put(put_command(file, url, options));
+    CHECK(put.wait().code == 1);
+    CHECK(count_of(put.err(), "\n") == 1);
+    return put.err();
+  };
+  CHECK(said(here.file("f"), server.url("f")) ==
+        "transfer: another upload of " + server.url("f") +
+            " is in progress; a DELETE of " + server.url("f?upload") +
+            " gives it up\n");
+  CHECK(said(here.file("f"), server.url("no/f")) ==
+        "transfer: PUT " + server.url("no/f") +
+            ": 404 Not Found: there is no such folder\n");
+  CHECK(said(here.file("nothing"), server.url("g")) ==
+        "transfer: open " + here.file("nothing") +
+            ": No such file or directory\n");
+  CHECK(
+      contains(said(here.file("f"), "http://127.0.0.1:1/f", {"--retries", "0"}),
+               "connect 127.0.0.1:1: Connection refused"));
+  Program wrong(put_command(here.file("f"), "https://a/f"));
+  CHECK(wrong.wait().code == 2);
+  Program query(put_command(here.file("f"), "http://a/f?x"));
+  CHECK(query.wait().code == 2);
+}
+
+TEST_CASE("transfer put: progress is a bar on a terminal, and lines elsewhere",
+          "[transfer][put]") {
+  using transfer::bar_text;
+  CHECK(bar_text(0, 100, 0) == "[------------------------]   0%  0 B of 100 B");
+  CHECK(bar_text(5 << 20, 10 << 20, 1 << 20) ==
+        "[############------------]  50%  5.0 MiB of 10.0 MiB  1.0 MiB/s  5 s "
+        "left");
+  CHECK(bar_text(100, 100, 10) ==
+        "[########################] 100%  100 B of 100 B  10 B/s  0 s left");
+  CHECK(bar_text(0, 0, 0) == "[########################] 100%  0 B of 0 B");
+  CHECK(contains(bar_text(0, 10'000, 1), "2 h 46 m left"));
+  CHECK(contains(bar_text(0, 100, 1), "1 m 40 s left"));
+  CHECK(transfer::size_text(1023) == "1023 B");
+  CHECK(transfer::size_text(1536) == "1.5 KiB");
+  CHECK(transfer::size_text(std::uint64_t{3} << 40) == "3.0 TiB");
+}
+
+TEST_CASE("sha256: the digests of the standard, however the bytes come",
+          "[transfer]") {
+  const auto digest = [](const std::string& text, std::size_t step) {
+    transfer::Sha256 sum;
+    for (std::size_t at = 0; at < text.size(); at += step) {
+      sum.add(std::string_view(text).substr(at, step));
+    }
+    return sum.text();
+  };
+  CHECK(digest("", 1) ==
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(digest("abc", 1) ==
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  const std::string million(1'000'000, 'a');
+  for (const std::size_t step : {7u, 63u, 64u, 65u, 1'000'000u}) {
+    CHECK(digest(million, step) ==
+          "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  }
+  for (const std::size_t size : {55u, 56u, 63u, 64u, 119u, 120u}) {
+    const std::string text = noise(size);
+    CHECK(digest(text, 1) == digest(text, size));
+  }
 }

@@ -55,6 +55,12 @@ class Rejected : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The server will not have it now.
+class Deferred : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 bool may_pass(int status) {
   if (status == 408 || status == 429) return true;
   return status >= 500 && status != 501 && status != 505 && status != 507;
@@ -301,6 +307,12 @@ std::string answer_text(const Settings& settings, const http::Response& reply) {
       {"PUT ", settings.url, ": ", reply.status(), " ", reply.head().reason});
 }
 
+/// Of what a server says of its refusal, enough for one line.
+std::string_view first_line(std::string_view text) {
+  constexpr std::size_t kMost = 200;
+  return text.substr(0, std::min(text.find('\n'), kMost));
+}
+
 // ------------------------------------------------------------ asking the
 // server
 
@@ -312,22 +324,20 @@ Task<Put::State> Put::ask(http::Client& client) {
       co_return state;
     } catch (const std::system_error& e) {
       why = e.what();
+    } catch (const Deferred& e) {
+      why = e.what();
     }
     co_await rest(attempt, why);
   }
 }
 
-/// Throws: std::system_error for what may be tried again.
+/// Throws: std::system_error and Deferred for what may be tried again.
 Task<Put::State> Put::ask_once(http::Client& client) {
   const std::string url = concat({settings_.url, "?upload"});
   const http::Response reply = co_await client.head(url);
   State state;
   const http::Fields& fields = reply.fields();
-  if (may_pass(reply.status())) {
-    throw std::system_error(
-        std::make_error_code(std::errc::resource_unavailable_try_again),
-        answer_text(settings_, reply));
-  }
+  if (may_pass(reply.status())) throw Deferred(answer_text(settings_, reply));
   if (!fields.find("Upload-Protocol")) co_return state;
   state.knows_pieces = true;
   state.missing = {{0, size_}};
@@ -368,6 +378,8 @@ Task<int> Put::send(http::Client& client, const File& file,
       const int status = co_await send_once(client, file, piece, counted);
       co_return status;
     } catch (const std::system_error& e) {
+      why = e.what();
+    } catch (const Deferred& e) {
       why = e.what();
     }
     meter_.add(-static_cast<std::int64_t>(counted));
@@ -412,11 +424,10 @@ Task<int> Put::send_once(http::Client& client, const File& file,
   const bool right =
       piece ? status == 200 || status == 201 || status == 202 : reply.ok();
   if (right) co_return status;
-  std::string said = concat({answer_text(settings_, reply), ": ", text});
-  while (said.ends_with('\n')) said.pop_back();
-  if (!may_pass(status)) throw Rejected(said);
-  throw std::system_error(
-      std::make_error_code(std::errc::resource_unavailable_try_again), said);
+  std::string said = answer_text(settings_, reply);
+  if (!text.empty()) said = concat({said, ": ", first_line(text)});
+  if (may_pass(status)) throw Deferred(said);
+  throw Rejected(said);
 }
 
 /// Of a URL that ends in a slash: with the name of the file.
