@@ -59,7 +59,8 @@ enum class Call : std::uint8_t {
   kSetFlags,
   kFileType,
   kUnlink,
-  kOpen,
+  kOpen,  // also below a folder
+  kList,
   kPread,  // also what lies in memory already
   kPwrite,
   kSendfile,
@@ -85,7 +86,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 49;
+inline constexpr std::size_t kCallCount = 50;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -187,6 +188,9 @@ class FaultPlan final : public sys::Layer {
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
   int open(const char* path, int flags, unsigned mode) noexcept override;
+  int open_beneath(int folder, const char* path, int flags,
+                   bool cached_only) noexcept override;
+  int list(int folder, std::vector<std::string>& names) override;
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override;
   ssize_t pwrite(int fd, const void* data, std::size_t size,

@@ -126,6 +126,15 @@ int Layer::open(const char* path, int flags, unsigned mode) noexcept {
   return files_below_.open(path, flags, mode);
 }
 
+int Layer::open_beneath(int folder, const char* path, int flags,
+                        bool cached_only) noexcept {
+  return files_below_.open_beneath(folder, path, flags, cached_only);
+}
+
+int Layer::list(int folder, std::vector<std::string>& names) {
+  return files_below_.list(folder, names);
+}
+
 ssize_t Layer::pread(int fd, void* data, std::size_t size,
                      std::int64_t offset) noexcept {
   return files_below_.pread(fd, data, size, offset);

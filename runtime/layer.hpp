@@ -53,6 +53,9 @@ class Layer : public Calls, public FileCalls {
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
   int open(const char* path, int flags, unsigned mode) noexcept override;
+  int open_beneath(int folder, const char* path, int flags,
+                   bool cached_only) noexcept override;
+  int list(int folder, std::vector<std::string>& names) override;
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override;
   ssize_t pwrite(int fd, const void* data, std::size_t size,

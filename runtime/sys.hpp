@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 struct msghdr;
@@ -129,6 +130,15 @@ class FileCalls {
   virtual int duplicate(int fd) noexcept;  ///< close-on-exec
   /// Always close-on-exec.
   virtual int open(const char* path, int flags, unsigned mode) noexcept;
+  /// Opens what lies below a folder and nowhere else: -EXDEV for a symbolic
+  /// link that leads out of it, -ELOOP for any where the system cannot tell.
+  /// With `cached_only` -EAGAIN if that would have to ask the disk, or if the
+  /// system cannot tell.
+  virtual int open_beneath(int folder, const char* path, int flags,
+                           bool cached_only) noexcept;
+  /// The names in an open folder but for "." and "..", in no order.
+  /// Throws: std::bad_alloc.
+  virtual int list(int folder, std::vector<std::string>& names);
   virtual ssize_t pread(int fd, void* data, std::size_t size,
                         std::int64_t offset) noexcept;
   virtual ssize_t pwrite(int fd, const void* data, std::size_t size,

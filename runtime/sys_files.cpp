@@ -3,6 +3,7 @@
 //
 // By itself, so that a program that has none does not carry it.
 // SPDX-License-Identifier: MIT
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,11 +17,17 @@
 #if defined(__linux__)
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#if __has_include(<linux/openat2.h>)
+#include <linux/openat2.h>
+#endif
 #else
 #include <sys/event.h>
 #endif
 
+#include <array>
+#include <climits>
 #include <cstdio>
+#include <cstring>
 #include <initializer_list>
 
 #include "sys.hpp"
@@ -36,6 +43,82 @@ int FileCalls::duplicate(int fd) noexcept {
 
 int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
   return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
+}
+
+namespace {
+
+/// Folder by folder, and through no symbolic link.
+int open_by_segments(int folder, const char* path, int flags) noexcept {
+  int at = folder;
+  for (;;) {
+    std::array<char, NAME_MAX + 1> name;
+    const std::size_t size = std::strcspn(path, "/");
+    if (size > NAME_MAX) break;
+    std::memcpy(name.data(), path, size);
+    name[size] = '\0';
+    if (std::strcmp(name.data(), "..") == 0) {
+      if (at != folder) ::close(at);
+      return -EXDEV;
+    }
+    path += size;
+    const bool last = *path == '\0';
+    const int how = last ? flags : O_RDONLY | O_DIRECTORY;
+    const int next =
+        checked(::openat(at, name.data(), how | O_NOFOLLOW | O_CLOEXEC));
+    if (at != folder) ::close(at);
+    if (last || next < 0) return next;
+    at = next;
+    ++path;
+  }
+  if (at != folder) ::close(at);
+  return -ENAMETOOLONG;
+}
+
+}  // namespace
+
+int FileCalls::open_beneath(int folder, const char* path, int flags,
+                            bool cached_only) noexcept {
+#if defined(__NR_openat2) && defined(RESOLVE_CACHED)
+  open_how how{};
+  how.flags = static_cast<unsigned>(flags) | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH;
+  if (cached_only) how.resolve |= RESOLVE_CACHED;
+  constexpr int kTries = 16;  // something may be renamed meanwhile
+  for (int i = 0; i < kTries; ++i) {
+    const auto opened = static_cast<int>(
+        checked(::syscall(__NR_openat2, folder, path, &how, sizeof how)));
+    if (opened == -EAGAIN && !cached_only) continue;
+    // An old kernel, or one that was told to know nothing of the call.
+    if (opened != -ENOSYS && opened != -EPERM && opened != -EINVAL) {
+      return opened;
+    }
+    break;
+  }
+#endif
+  return cached_only ? -EAGAIN : open_by_segments(folder, path, flags);
+}
+
+int FileCalls::list(int folder, std::vector<std::string>& names) {
+  const int own =
+      checked(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (own < 0) return own;
+  struct Closer {
+    void operator()(DIR* dir) const noexcept { ::closedir(dir); }
+  };
+  const std::unique_ptr<DIR, Closer> dir(::fdopendir(own));
+  if (dir == nullptr) {
+    const int error = -errno;
+    ::close(own);
+    return error;
+  }
+  errno = 0;
+  while (const dirent* const entry = ::readdir(dir.get())) {
+    const char* const name = entry->d_name;
+    const bool itself = std::strcmp(name, ".") == 0;
+    if (!itself && std::strcmp(name, "..") != 0) names.emplace_back(name);
+    errno = 0;
+  }
+  return -errno;
 }
 
 ssize_t FileCalls::pread(int fd, void* data, std::size_t size,

@@ -166,6 +166,9 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.backlog(listener.get()) == 0);
   CHECK(files.rename("/nonexistent/violet", "/nonexistent/other") == -ENOENT);
   CHECK(files.open("/nonexistent/violet", O_RDONLY, 0) == -ENOENT);
+  CHECK(files.open_beneath(-1, "violet", O_RDONLY, false) == -EBADF);
+  std::vector<std::string> entries;
+  CHECK(files.list(-1, entries) == -EBADF);
   char path[] = "/tmp/violet_faults_test_XXXXXX";
   const Fd file(::mkostemp(path, O_CLOEXEC));
   ::unlink(path);
@@ -244,6 +247,8 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.backlog(-1) == -EIO);
   CHECK(files.rename("/", "/") == -EIO);
   CHECK(files.open("/", O_RDONLY, 0) == -EIO);
+  CHECK(files.open_beneath(-1, "violet", O_RDONLY, false) == -EIO);
+  CHECK(files.list(-1, entries) == -EIO);
   CHECK(files.pwrite(-1, "0123", 4, 0) == -EIO);
   CHECK(files.pread(-1, &byte, 1, 0) == -EIO);
   CHECK(files.seek(-1, 0, SEEK_SET) == -EIO);

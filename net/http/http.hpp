@@ -15,4 +15,5 @@
 #include "wire.hpp"
 #include "exchange.hpp"
 #include "router.hpp"
+#include "files.hpp"
 #include "server.hpp"
