@@ -47,9 +47,6 @@ int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
   return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
 }
 
-namespace {
-
-/// Folder by folder, and through no symbolic link.
 int open_by_segments(int folder, const char* path, int flags) noexcept {
   int at = folder;
   for (;;) {
@@ -75,8 +72,6 @@ int open_by_segments(int folder, const char* path, int flags) noexcept {
   if (at != folder) ::close(at);
   return -ENAMETOOLONG;
 }
-
-}  // namespace
 
 int FileCalls::open_beneath(int folder, const char* path, int flags,
                             bool cached_only) noexcept {
