@@ -362,11 +362,13 @@ TEST_CASE("http client: a body is held back until it is asked for",
       co_await forever();
     });
     Client client;
+    const TimePoint begun = Loop::current().now();
     http::Request request("PUT", server.url());
-    request.body("hello").expect_continue(60s);
+    request.body("hello").expect_continue(50s);
     const std::string said = co_await outcome(send(client, std::move(request)));
     CHECK(said == "200 ");
     CHECK(order == "held hello");
+    CHECK(Loop::current().now() - begun < 50s);
     CHECK(client.pool().idle() == 1);
   });
 }
@@ -665,6 +667,30 @@ TEST_CASE("http client: redirects are followed on the same connection",
     CHECK(server.clients() == 1);
     Response other = co_await client.get(server.url("/to/304/a"));
     CHECK(other.status() == 304);
+  });
+}
+
+TEST_CASE("http client: a redirect with a long body is not read to its end",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      const std::string text = co_await peer.request();
+      if (text.starts_with("GET /a ")) {
+        co_await peer.say(
+            "HTTP/1.1 302 Found\r\nLocation: /b\r\n"
+            "Content-Length: 1000000000\r\n\r\n" +
+            std::string(1'000'000, 'x'));
+        co_await forever();
+      }
+      co_await peer.answer("b");
+    });
+    ClientOptions options;
+    options.max_per_host = 1;
+    options.stall_time = 1s;
+    Client client(options);
+    const std::string said = co_await outcome(get(client, server.url("/a")));
+    CHECK(said == "200 b");
+    CHECK(server.clients() == 2);
   });
 }
 
