@@ -506,6 +506,46 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("http client: what follows a reply is never taken for the next one",
+          "[http][client]") {
+  const std::string ok = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
+  play_everywhere([&]() -> Task<> {
+    Server server([&](Peer& peer) -> Task<> {
+      co_await peer.request();
+      co_await peer.say(ok + "a" + ok + "b");
+      co_await forever();
+    });
+    Client client;
+    for (int i = 0; i < 3; ++i) {  // at once: nobody has noticed yet
+      const std::string said = co_await outcome(get(client, server.url()));
+      CHECK(said == "200 a");
+    }
+  });
+}
+
+TEST_CASE("http client: a reset in the middle of a request is an error",
+          "[http][client]") {
+  for (const std::uint64_t taken : {0u, 1u, 100u, 50'000u, 299'999u}) {
+    play_simulated([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        if (peer.nth > 0) co_return co_await answer_all(peer);
+        co_await peer.stream.skip(taken);
+        testing::network().reset(peer.stream.fd());
+      });
+      Client client;
+      const auto put = [&]() -> Task<std::string> {
+        co_return co_await told(
+            co_await client.put(server.url("/a"), std::string(300'000, 'x')));
+      };
+      std::string said = co_await outcome(put());
+      require(said.starts_with("PUT " + server.url("/a") + ": "), said);
+      require(contains(said, support::text_of_error(ECONNRESET)), said);
+      said = co_await outcome(put());
+      require(said == "200 /a 300000", said);
+    });
+  }
+}
+
 TEST_CASE(
     "http client: a reply that is dropped before its end closes its "
     "connection",
