@@ -200,7 +200,11 @@ Exchange& Exchange::field(std::string_view name, std::uint64_t number) {
 }
 
 Exchange& Exchange::date(std::string_view name, Time time) {
-  return field(name, date_text(time));
+  check_field(name, {});
+  fields_.append(name).append(": ");
+  append_date(fields_, time);
+  fields_.append("\r\n");
+  return *this;
 }
 
 void Exchange::start(int status, std::uint64_t length) {
@@ -463,8 +467,9 @@ Task<> Exchange::send_file(const File& file, const Selected& about,
 
 void Exchange::describe_file(const Selected& about) {
   if (about.etag) {
-    field("ETag",
-          concat({about.etag->weak ? "W/\"" : "\"", about.etag->opaque, "\""}));
+    check_field("ETag", about.etag->opaque);
+    fields_.append(about.etag->weak ? "ETag: W/\"" : "ETag: \"");
+    fields_.append(about.etag->opaque).append("\"\r\n");
   }
   if (about.modified) date("Last-Modified", *about.modified);
   field("Accept-Ranges", "bytes");
