@@ -47,6 +47,17 @@ int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
   return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
 }
 
+namespace {
+// What O_NOFOLLOW says of a symbolic link.
+#if defined(__FreeBSD__) || defined(__DragonFly__)
+constexpr int kNoLink = EMLINK;
+#elif defined(__NetBSD__)
+constexpr int kNoLink = EFTYPE;
+#else
+constexpr int kNoLink = ELOOP;
+#endif
+}  // namespace
+
 int open_by_segments(int folder, const char* path, int flags) noexcept {
   int at = folder;
   for (;;) {
@@ -65,7 +76,7 @@ int open_by_segments(int folder, const char* path, int flags) noexcept {
     const int next =
         checked(::openat(at, name.data(), how | O_NOFOLLOW | O_CLOEXEC));
     if (at != folder) ::close(at);
-    if (last || next < 0) return next;
+    if (last || next < 0) return next == -kNoLink ? -ELOOP : next;
     at = next;
     ++path;
   }

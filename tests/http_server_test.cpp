@@ -444,6 +444,7 @@ TEST_CASE("http server: a body that is broken or too long is refused",
 TEST_CASE("http server: a client that waits is told to go on", "[http]") {
   Site site;
   site.router.put("/", repeat);
+  site.router.post("/", echo_body);
   site.router.put("/no", hello);
   site.run([](Site& s) -> Task<> {
     const std::string fields =
@@ -457,6 +458,15 @@ TEST_CASE("http server: a client that waits is told to go on", "[http]") {
     conn.shutdown(Half::kSending);
     reply = co_await receive_all(conn);
     CHECK(plain(reply) == text_response("body"));
+
+    // Also where the response begins before the body is read.
+    Connection early = co_await connect(s.address);
+    co_await early.sendall("POST /" + fields);
+    reply = co_await receive(early, 25);
+    CHECK(reply == "HTTP/1.1 100 Continue\r\n\r\n");
+    co_await early.sendall("body");
+    reply = co_await receive_all(early);
+    CHECK(contains(reply, "\r\n\r\n4\r\nbody\r\n0\r\n\r\n"));
 
     // Who has sent it already need not be told.
     reply = co_await ask(s.address, "PUT /" + fields + "body");
@@ -729,6 +739,7 @@ TEST_CASE("http server: a client that never reads is given up", "[http]") {
     }
     CHECK(came < (32 << 20));
   });
+  CHECK(site.log == "");
 }
 
 TEST_CASE("http server: slow clients do not stop others", "[http]") {

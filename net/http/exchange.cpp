@@ -83,7 +83,7 @@ void Exchange::begin() {
   }
   parameters_.count = 0;
   fields_.clear();
-  begun_ = bodiless_ = invited_ = false;
+  begun_ = bodiless_ = invited_ = head_out_ = false;
   keeps_ = false;
 }
 
@@ -107,7 +107,7 @@ std::string_view Exchange::parameter(std::string_view name) const {
 /// Tells a client that waits for it to send its body.
 Task<> Exchange::invite() {
   invited_ = true;
-  out_.append("HTTP/1.1 100 Continue\r\n\r\n");
+  out_.insert(0, "HTTP/1.1 100 Continue\r\n\r\n");  // also before a head
   co_await flush();
 }
 
@@ -119,7 +119,7 @@ bool Exchange::holds_body() const noexcept {
 
 Task<std::string_view> Exchange::read() {
   if (!body_) co_return std::string_view();
-  if (holds_body() && !begun_) co_await invite();
+  if (holds_body() && !head_out_) co_await invite();
   const auto piece =
       co_await within(patience(options_->stall_time), body_->read());
   if (!piece) stalled();
@@ -128,7 +128,7 @@ Task<std::string_view> Exchange::read() {
 
 Task<std::size_t> Exchange::read(std::span<char> into) {
   if (!body_) co_return 0;
-  if (holds_body() && !begun_) co_await invite();
+  if (holds_body() && !head_out_) co_await invite();
   const auto size =
       co_await within(patience(options_->stall_time), body_->read(into));
   if (!size) stalled();
@@ -200,7 +200,11 @@ Exchange& Exchange::field(std::string_view name, std::uint64_t number) {
 }
 
 Exchange& Exchange::date(std::string_view name, Time time) {
-  return field(name, date_text(time));
+  check_field(name, {});
+  fields_.append(name).append(": ");
+  append_date(fields_, time);
+  fields_.append("\r\n");
+  return *this;
 }
 
 void Exchange::start(int status, std::uint64_t length) {
@@ -363,6 +367,7 @@ bool ResponseEvent::attempt() noexcept {
     if (!send(whose_->out_)) return false;
     if (error_ != 0) return end(error_);
     gathered_is_out_ = true;
+    whose_->head_out_ = whose_->begun_;
     whose_->out_.clear();
     if (what_ == Text::kGathered) {
       const bool kept = has_memory_for([&] { whose_->out_.append(text_); });
@@ -463,8 +468,9 @@ Task<> Exchange::send_file(const File& file, const Selected& about,
 
 void Exchange::describe_file(const Selected& about) {
   if (about.etag) {
-    field("ETag",
-          concat({about.etag->weak ? "W/\"" : "\"", about.etag->opaque, "\""}));
+    check_field("ETag", about.etag->opaque);
+    fields_.append(about.etag->weak ? "ETag: W/\"" : "ETag: \"");
+    fields_.append(about.etag->opaque).append("\"\r\n");
   }
   if (about.modified) date("Last-Modified", *about.modified);
   field("Accept-Ranges", "bytes");

@@ -282,6 +282,7 @@ class Exchange {
   std::uint64_t requests_ = 0;
   bool begun_ = false;
   bool bodiless_ = false;  // nothing of the response's body is sent
+  bool head_out_ = false;  // of the response, at least in part
   bool invited_ = false;   // the client has been told to send its body
   bool keeps_ = false;     // the connection stays open after this
   bool last_ = false;      // it must not

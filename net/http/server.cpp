@@ -52,6 +52,12 @@ int status_of(const std::exception_ptr& error) noexcept {
   return peers ? 0 : 500;
 }
 
+/// A client that takes nothing is its own business, as one that resets is.
+bool is_timeout(const std::exception_ptr& error) noexcept {
+  const auto* failure = exception_as<std::system_error>(error);
+  return failure != nullptr && failure->code() == std::errc::timed_out;
+}
+
 std::string sentence_of(const std::exception_ptr& error, int status) {
   if (const auto* said = exception_as<Error>(error)) return said->what();
   const auto* failure = exception_as<std::system_error>(error);
@@ -85,6 +91,14 @@ void Conversation::rest() noexcept {
   if (exchange_.out_.capacity() > kKept) std::string().swap(exchange_.out_);
 }
 
+/// Nobody has asked for a while.
+void Conversation::give_memory_back() noexcept {
+  exchange_.parser_.release();
+  std::string().swap(exchange_.out_);
+  std::string().swap(exchange_.fields_);
+  std::string().swap(exchange_.path_);
+}
+
 /// Reads the next head, or waits for it in vain.
 ///
 /// A connection that is kept has one timer for all of its requests, which is
@@ -108,6 +122,7 @@ class Conversation::NextHeadEvent final : public Event {
     const bool begun = !whose_.exchange_.parser_.idle();
     if (begun && !begun_) stop_timer();
     const bool passed = !timer.active() && waits_ && begun == begun_;
+    if (passed && !begun) whose_.give_memory_back();
     if (passed && (begun || ++quiet_ == kLooks)) return expire();
     waits_ = true;
     begun_ = begun;
@@ -211,9 +226,20 @@ Fault Conversation::check() {
   return fault != Fault::kNone ? fault : exchange_.read_path();
 }
 
+void Conversation::complain_of_peer(const std::exception_ptr& error) noexcept {
+  complain_with([&] {
+    return concat({exchange_.peer().text(), ": ", exchange_.request().method,
+                   " ", exchange_.path(), ": ", violet::text_of(error)});
+  });
+}
+
 /// The handler has thrown.
 Task<> Conversation::recover(const std::exception_ptr& error) {
   const int status = status_of(error);
+  if (exchange_.broken_ && is_timeout(error)) {
+    if (exchange_.options_->log == Log::kVerbose) complain_of_peer(error);
+    co_return;
+  }
   if (exchange_.begun_ || exchange_.broken_ || status == 0) {
     exchange_.broken_ = true;
     std::rethrow_exception(error);

@@ -108,6 +108,8 @@ class Conversation {
   class NextHeadEvent;
 
   void rest() noexcept;
+  void give_memory_back() noexcept;
+  void complain_of_peer(const std::exception_ptr& error) noexcept;
   Task<> refuse_head(Found found);
   Task<> answer();
   Fault check();
