@@ -19,16 +19,17 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",      "socketpair",  "bind",        "listen",       "accept",
-    "connect",     "recv",        "send",        "recvmsg",      "sendmsg",
-    "read",        "write",       "close",       "shutdown",     "getsockopt",
-    "setsockopt",  "getsockname", "getpeername", "duplicate",    "look_up",
-    "get_flags",   "set_flags",   "file_type",   "unlink",       "open",
-    "list",        "pread",       "pwrite",      "sendfile",     "seek",
-    "file_size",   "sync",        "truncate",    "rename",       "status",
-    "status_at",   "lock",        "lock_range",  "chmod",        "file_at",
-    "lock_folder", "backlog",     "poll",        "start_thread", "pipe",
-    "spawn",       "wait_child",  "kill",        "open_process", "allocate",
+    "socket",       "socketpair",  "bind",        "listen",     "accept",
+    "connect",      "recv",        "send",        "recvmsg",    "sendmsg",
+    "read",         "write",       "close",       "shutdown",   "getsockopt",
+    "setsockopt",   "getsockname", "getpeername", "duplicate",  "look_up",
+    "get_flags",    "set_flags",   "file_type",   "unlink",     "open",
+    "open_beneath", "list",        "pread",       "pwrite",     "sendfile",
+    "seek",         "file_size",   "sync",        "truncate",   "rename",
+    "status",       "status_at",   "lock",        "lock_range", "chmod",
+    "file_at",      "lock_folder", "backlog",     "poll",       "start_thread",
+    "pipe",         "spawn",       "wait_child",  "kill",       "open_process",
+    "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -366,7 +367,7 @@ int FaultPlan::open(const char* path, int flags, unsigned mode) noexcept {
 
 int FaultPlan::open_beneath(int folder, const char* path, int flags,
                             bool cached_only) noexcept {
-  if (const int error = strike_interruptible(Call::kOpen)) return error;
+  if (const int error = strike_interruptible(Call::kOpenBeneath)) return error;
   return Layer::open_beneath(folder, path, flags, cached_only);
 }
 

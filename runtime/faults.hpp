@@ -59,7 +59,8 @@ enum class Call : std::uint8_t {
   kSetFlags,
   kFileType,
   kUnlink,
-  kOpen,  // also below a folder
+  kOpen,
+  kOpenBeneath,
   kList,
   kPread,  // also what lies in memory already
   kPwrite,
@@ -86,7 +87,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 50;
+inline constexpr std::size_t kCallCount = 51;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added

@@ -155,6 +155,10 @@ ssize_t Layer::write_cached(int fd, const void* data,
   return files_below_.write_cached(fd, data, size);
 }
 
+bool Layer::in_memory(int fd) noexcept {
+  return files_below_.in_memory(fd);
+}
+
 ssize_t Layer::sendfile(int socket, int file, std::int64_t offset,
                         std::size_t size) noexcept {
   return files_below_.sendfile(socket, file, offset, size);

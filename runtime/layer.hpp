@@ -64,6 +64,7 @@ class Layer : public Calls, public FileCalls {
                       std::int64_t offset) noexcept override;
   ssize_t write_cached(int fd, const void* data,
                        std::size_t size) noexcept override;
+  bool in_memory(int fd) noexcept override;
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override;
   std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;

@@ -15,8 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <linux/magic.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #if __has_include(<linux/openat2.h>)
 #include <linux/openat2.h>
 #endif
@@ -157,6 +159,17 @@ ssize_t FileCalls::write_cached(int, const void*, std::size_t) noexcept {
 }
 
 #endif
+
+bool FileCalls::in_memory(int fd) noexcept {
+#if defined(__linux__)
+  struct statfs system;
+  if (::fstatfs(fd, &system) != 0) return false;
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+#else
+  static_cast<void>(fd);
+  return false;
+#endif
+}
 
 ssize_t FileCalls::sendfile(int socket, int file, std::int64_t offset,
                             std::size_t size) noexcept {

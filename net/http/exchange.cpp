@@ -163,12 +163,19 @@ void Exchange::check_field(std::string_view name,
     throw_error(Misuse(
         concat({"violet: the server itself writes ", name, "; leave it out"})));
   }
-  if (!is_token(name) || trimmed(value).size() != value.size() ||
-      !violet::http::internal::all_are(violet::http::internal::kValue, value)) {
-    throw_error(Misuse(concat({"violet: the value of the field ", name,
-                               " cannot be sent: it has a control character, "
-                               "or a space at an end"})));
+  if (!is_token(name)) {
+    throw_error(Misuse(concat({"violet: '", name, "' is no name of a field"})));
   }
+  check_value(name, value);
+}
+
+void Exchange::check_value(std::string_view name, std::string_view value) {
+  using violet::http::internal::all_are;
+  using violet::http::internal::kValue;
+  if (all_are(kValue, value) && trimmed(value).size() == value.size()) return;
+  throw_error(Misuse(concat({"violet: the value of the field ", name,
+                             " cannot be sent: it has a control character, "
+                             "or a space at an end"})));
 }
 
 Exchange& Exchange::field(std::string_view name, std::string_view value) {
@@ -245,19 +252,25 @@ void Exchange::write_head(int status, Framing framing) {
   out_.append("\r\n");
 }
 
+// No coroutine: what is small goes out by one task, and with one call.
 Task<> Exchange::send(int status, std::string_view type,
                       std::string_view text) {
-  if (!type.empty()) field("Content-Type", type);
-  start(status, text.size());
-  if (bodiless_ || out_.size() + text.size() > kGathered) {
-    co_await write(text);
-    co_await finish();
-    co_return;
+  if (!type.empty()) {
+    check_value("Content-Type", type);
+    append_line(fields_, "Content-Type", type);
   }
+  start(status, text.size());
+  if (bodiless_) return finish();
+  if (out_.size() + text.size() > kGathered) return send_large(text);
   framer_.before(text.size());
   framer_.end();
   out_.append(text);
-  co_await flush();
+  return flush();
+}
+
+Task<> Exchange::send_large(std::string_view text) {
+  co_await write(text);
+  co_await finish();
 }
 
 Task<> Exchange::refuse(int status, std::string_view text) {
@@ -302,8 +315,17 @@ Task<> Exchange::write(std::string_view piece) {
 }
 
 Task<> Exchange::flush() {
-  co_await send_all(out_);
+  if (out_.empty()) co_return;
+  broken_ = true;
+  std::string_view rest = out_;
+  while (!rest.empty()) {
+    const auto sent = co_await within(patience(options_->stall_time),
+                                      connection().send(rest));
+    if (!sent) gone();
+    rest.remove_prefix(*sent);
+  }
   out_.clear();
+  broken_ = false;
 }
 
 Task<> Exchange::finish() {

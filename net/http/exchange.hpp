@@ -206,12 +206,14 @@ class Exchange {
 
   // The response.
   void check_field(std::string_view name, std::string_view value) const;
+  static void check_value(std::string_view name, std::string_view value);
   void begin_response(int status, Framing framing);
   void write_head(int status, Framing framing);
   void append_refusal(int status, std::string_view text);
   void check_begun() const;
   [[noreturn]] void gone() const;
   [[noreturn]] void cut_short(const File& file);
+  Task<> send_large(std::string_view text);
   Task<> send_all(std::string_view text);
   Task<> send_part(const File& file, ByteRange range);
   Task<> send_parts(const File& file, const Selected& about,

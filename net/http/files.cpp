@@ -66,6 +66,21 @@ bool is_hidden(std::string_view name) noexcept {
   return false;
 }
 
+/// Whether a file system keeps its files in memory alone, as found out when
+/// this thread first met it.
+bool in_memory(int fd, const sys::FileStatus& status) noexcept {
+  struct Known {
+    std::uint64_t device = ~std::uint64_t{0};
+    bool in_memory = false;
+  };
+  thread_local Known known;
+  if (known.device != status.number.device) {
+    known.device = status.number.device;
+    known.in_memory = sys::file_calls->in_memory(fd);
+  }
+  return known.in_memory;
+}
+
 std::string_view last_of(std::string_view name) noexcept {
   return name.substr(name.rfind('/') + 1);
 }
@@ -182,6 +197,7 @@ Task<> Files::send_opened(Exchange& x, std::string_view name,
     const Selected about = about_file(opened.status, tag);
     auto state =
         std::make_shared<violet::internal::FileState>(std::string(name));
+    state->in_memory = in_memory(opened.fd.get(), opened.status);
     state->fd = std::move(opened.fd);
     const File file(std::move(state));
     co_await x.send_file(file, about, type_of_name(last_of(name)));

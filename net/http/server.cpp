@@ -69,15 +69,14 @@ Task<> Application::operator()(Connection connection) const {
   co_await conversation.run();
 }
 
-Task<> Conversation::run() {
-  for (;;) {
-    const bool there = co_await next_head();
-    if (!there) break;
-    co_await answer();
-    if (!exchange_.keeps_ || exchange_.broken_) break;
-    rest();
-  }
-  if (lingers_ && !exchange_.broken_) co_await leave();
+Conversation::Conversation(Connection&& connection, const Router& router,
+                           const Options& options)
+    : exchange_(std::move(connection), options),
+      router_(router),
+      loop_(Loop::current()) {}
+
+Conversation::~Conversation() {
+  loop_.timers().stop(timer_);
 }
 
 /// Makes ready for the next request.
@@ -86,34 +85,103 @@ void Conversation::rest() noexcept {
   if (exchange_.out_.capacity() > kKept) std::string().swap(exchange_.out_);
 }
 
-// A head that has come needs no timer: only who waits has one.
-Task<bool> Conversation::next_head() {
-  const Options& options = *exchange_.options_;
-  std::error_code code;
-  const auto some = co_await within(patience(options.keep_alive),
-                                    exchange_.stream_.peek(1, code));
-  if (!some || !*some) co_return false;
-  const auto there =
-      co_await within(patience(options.head_time),
-                      read_head(exchange_.stream_, exchange_.parser_, code));
-  if (!there) {
-    co_await refuse_head(408, "the request does not come");
-    co_return false;
+/// Reads the next head, or waits for it in vain.
+///
+/// A connection that is kept has one timer for all of its requests, which is
+/// started when it waits and none is running, and not stopped when somebody
+/// comes: one more request costs nothing. So it may go off early in a wait, and
+/// only the eighth time in a row tells that nobody came, a seventh too late at
+/// most. For a head that has come in part it is set anew.
+class Conversation::NextHeadEvent final : public Event {
+ public:
+  explicit NextHeadEvent(Conversation& whose) noexcept
+      : whose_(whose),
+        read_(whose.exchange_.stream_, whose.exchange_.parser_) {}
+  NextHeadEvent(NextHeadEvent&& other) noexcept
+      : Event(std::move(other)),
+        whose_(other.whose_),
+        read_(std::move(other.read_)) {}
+
+  bool attempt() noexcept override {
+    if (attempt_part(read_)) return complete();
+    Timer& timer = whose_.timer_;
+    const bool begun = !whose_.exchange_.parser_.idle();
+    if (begun && !begun_) stop_timer();
+    const bool passed = !timer.active() && waits_ && begun == begun_;
+    if (passed && (begun || ++quiet_ == kLooks)) return expire();
+    waits_ = true;
+    begun_ = begun;
+    return timer.active() || start_timer() ? false : fail();
   }
-  const Fault fault = fault_in(code);
-  if (fault != Fault::kNone && fault != Fault::kCutShort) {
-    co_await refuse_head(http::status_of(fault), text_of(fault));
-    co_return false;
+  void undo() noexcept override { undo_part(read_); }
+  bool idle() const noexcept override { return read_.idle(); }
+  void stand_by() noexcept { stand_by_part(read_); }
+  void describe(Description& out) const override { read_.describe(out); }
+  Found result() const noexcept {
+    if (expired_) return begun_ ? Found::kLate : Found::kNothing;
+    const Fault fault = fault_in(read_.code());
+    if (fault != Fault::kNone && fault != Fault::kCutShort) {
+      return Found::kFault;
+    }
+    return read_.value() ? Found::kHead : Found::kNothing;
   }
-  co_return *there && !code;
+
+ private:
+  static constexpr int kLooks = 8;
+
+  bool start_timer() noexcept {
+    const Options& options = *whose_.exchange_.options_;
+    Duration limit = patience(options.head_time);
+    if (!begun_) limit = patience(options.keep_alive) / (kLooks - 1);
+    Loop& loop = whose_.loop_;
+    const TimePoint end = after(loop.now(), limit);
+    return loop.timers().start(whose_.timer_, end, *job());
+  }
+  void stop_timer() noexcept { whose_.loop_.timers().stop(whose_.timer_); }
+  bool complete() noexcept {
+    if (begun_) stop_timer();
+    return true;
+  }
+  bool expire() noexcept {
+    undo_part(read_);
+    return expired_ = true;
+  }
+  bool fail() noexcept {
+    begun_ = false;  // no memory for a timer: as if nobody came
+    return expire();
+  }
+
+  Conversation& whose_;
+  Heirless<ReadHeadEvent> read_;
+  int quiet_ = 0;  // the timer went off so many times
+  bool waits_ = false;
+  bool begun_ = false;  // a part of the head has come
+  bool expired_ = false;
+};
+
+Task<> Conversation::run() {
+  for (;;) {
+    const Found found = co_await NextHeadEvent(*this);
+    if (found != Found::kHead) {
+      co_await refuse_head(found);
+      break;
+    }
+    co_await answer();
+    if (!exchange_.keeps_ || exchange_.broken_) break;
+    rest();
+  }
+  if (lingers_ && !exchange_.broken_) co_await leave();
 }
 
 /// Answers what is no request, as far as it came.
-Task<> Conversation::refuse_head(int status, std::string_view text) {
-  exchange_.keeps_ = false;
+Task<> Conversation::refuse_head(Found found) {
+  if (found == Found::kNothing) co_return;
+  const Fault fault = exchange_.parser_.fault();
+  const bool late = found == Found::kLate;
+  exchange_.append_refusal(
+      late ? 408 : http::status_of(fault),
+      late ? std::string_view("the request does not come") : text_of(fault));
   lingers_ = true;
-  exchange_.fields_.clear();
-  exchange_.append_refusal(status, text);
   co_await exchange_.flush();
 }
 
@@ -134,7 +202,7 @@ Task<> Conversation::answer() {
   if (!exchange_.framer_.ended()) co_await exchange_.finish();
   lingers_ = exchange_.request().keeps_alive || !exchange_.body_->done() ||
              !exchange_.stream_.buffered().empty();
-  if (exchange_.keeps_) co_await drop_rest();
+  if (exchange_.keeps_ && !exchange_.body_->done()) co_await drop_rest();
 }
 
 /// What is wrong with a request before anybody looks at it.

@@ -91,23 +91,34 @@ inline int run_server(std::string_view host, std::uint16_t port,
 class Conversation {
  public:
   Conversation(Connection&& connection, const Router& router,
-               const Options& options)
-      : exchange_(std::move(connection), options), router_(router) {}
+               const Options& options);
+  Conversation(const Conversation&) = delete;
+  Conversation& operator=(const Conversation&) = delete;
+  ~Conversation();
 
   Task<> run();
 
  private:
-  Task<bool> next_head();
+  enum class Found : std::uint8_t {
+    kHead,
+    kNothing,  // the client is gone, or did not come again
+    kLate,     // a part of a head
+    kFault,    // what is none
+  };
+  class NextHeadEvent;
+
+  void rest() noexcept;
+  Task<> refuse_head(Found found);
   Task<> answer();
   Fault check();
   Task<> recover(const std::exception_ptr& error);
-  Task<> refuse_head(int status, std::string_view text);
   Task<> drop_rest();
   Task<> leave();
-  void rest() noexcept;
 
   Exchange exchange_;
   const Router& router_;
+  Loop& loop_;
+  Timer timer_;           // of NextHeadEvent
   bool lingers_ = false;  // the client may still send, and must read first
 };
 
