@@ -136,8 +136,7 @@ void write_file(const std::string& path, const std::string& data) {
 
 }  // namespace
 
-// ---------------------------------------------------------------------
-// statuses
+// -------------------------------------------------------------------- statuses
 
 TEST_CASE("transfer serve: a whole body is 201, and 200 where it replaces",
           "[transfer]") {
@@ -435,8 +434,7 @@ TEST_CASE(
   }
 }
 
-// ------------------------------------------------------------------ whoever
-// dies
+// ---------------------------------------------------------------- whoever dies
 
 TEST_CASE("transfer serve: kill -9 in mid-upload loses nothing that was told",
           "[transfer]") {
@@ -444,7 +442,7 @@ TEST_CASE("transfer serve: kill -9 in mid-upload loses nothing that was told",
   const std::string data = noise(3 << 20);
   constexpr std::size_t kStep = 100'000;
   std::size_t at = 0;
-  for (int round = 0; at < data.size(); ++round) {
+  while (at < data.size()) {
     Server server(folder);
     if (at != 0) {
       const std::string state = server.ask("GET", "/f?upload");
@@ -507,8 +505,7 @@ TEST_CASE("transfer serve: a stop lets an upload finish", "[transfer]") {
   CHECK(contents(folder.file("f")) == "0123456789");
 }
 
-// ------------------------------------------------------------------------
-// pages
+// ----------------------------------------------------------------------- pages
 
 TEST_CASE(
     "transfer serve: a folder is a page with links, without what is "
@@ -612,8 +609,7 @@ TEST_CASE("multipart: a form is the same however it was cut", "[transfer]") {
       transfer::boundary_of("multipart/form-data; boundary=").has_value());
 }
 
-// --------------------------------------------------------- other people's
-// tools
+// -------------------------------------------------------- other people's tools
 
 TEST_CASE("transfer serve: files go round with curl", "[transfer][tools]") {
   if (!has_tool("curl --version")) return;
@@ -753,8 +749,7 @@ TEST_CASE("transfer serve: files go round with Python's aiohttp",
   runs_python("aiohttp", kAiohttp);
 }
 
-// -----------------------------------------------------------------------
-// memory
+// ---------------------------------------------------------------------- memory
 
 TEST_CASE("transfer serve: a hundred uploads at once take little memory",
           "[transfer][memory]") {
@@ -802,8 +797,7 @@ TEST_CASE("transfer: mistakes on the command line", "[transfer]") {
         "transfer: open /nowhere: No such file or directory\n");
 }
 
-// ------------------------------------------------------------------ transfer
-// put
+// ---------------------------------------------------------------- transfer put
 
 namespace {
 
@@ -913,7 +907,7 @@ TEST_CASE("transfer put: files of every size arrive, one way or another",
                                    {},
                                    {"--parallel", "16", "--chunk", "1MiB"},
                                    {"--threads", "3", "--chunk", "300000"}};
-  int number = 0;
+  std::uint32_t number = 0;
   for (const std::size_t size : kSizes) {
     for (const Words& way : ways) {
       CAPTURE(size, way);
@@ -959,13 +953,13 @@ TEST_CASE(
     "[transfer][put]") {
   const Folder folder;
   const Folder here;
-  const std::string data = noise(40 << 20);
+  const std::string data = noise(20 << 20);
   write_file(here.file("f"), data);
   std::optional<Server> server;
   server.emplace(folder);
   const Words same_port{"--port", std::to_string(server->port)};
   Program put(put_command(here.file("f"), server->url(),
-                          {"--chunk", "200KiB", "--parallel", "4"}));
+                          {"--chunk", "100KiB", "--parallel", "4"}));
   int deaths = 0;
   for (; deaths < 5; ++deaths) {
     const auto grown = [&] {
@@ -993,10 +987,10 @@ TEST_CASE("transfer put: after Ctrl-C the same command goes on",
   const Folder folder;
   const Folder here;
   Server server(folder);
-  const std::string data = noise(60 << 20);
+  const std::string data = noise(30 << 20);
   write_file(here.file("f"), data);
   const Words command = put_command(here.file("f"), server.url(),
-                                    {"--chunk", "100KiB", "--parallel", "2"});
+                                    {"--chunk", "20KiB", "--parallel", "2"});
   {
     Program put(command);
     eventually("some pieces", [&] {
@@ -1013,7 +1007,7 @@ TEST_CASE("transfer put: after Ctrl-C the same command goes on",
   REQUIRE_FALSE(std::filesystem::exists(folder.file("f")));
   Program put(command);
   CHECK(put.wait().code == 0);
-  CHECK_FALSE(contains(put.out(), "bytes: 60.0 MiB in"));
+  CHECK_FALSE(contains(put.out(), "bytes: 30.0 MiB in"));
   CHECK((contents(folder.file("f")) == data));
 }
 
