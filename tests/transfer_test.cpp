@@ -403,6 +403,7 @@ TEST_CASE("transfer serve: bytes that somebody else sends now are 503",
 
 TEST_CASE("transfer serve: a full disk is 507, and the upload goes on later",
           "[transfer]") {
+  if (support::kSanitized) return;  // TSan's shadow is a file, and limited, too
   const Folder folder;
   const std::string data = noise(1 << 20);
   {
@@ -1018,19 +1019,23 @@ TEST_CASE("transfer put: a server that knows no pieces gets the whole file",
   write_file(here.file("f"), data);
   std::string stored;
   int puts = 0;
-  const Scripted server([&](const std::string& head, const std::string& body) {
+  bool cut = false;
+  std::optional<Scripted> server;
+  server.emplace([&](const std::string& head, const std::string& body) {
     if (head.starts_with("HEAD /f?upload ")) return reply("404 Not Found");
     if (head.starts_with("HEAD /f ")) {
       return "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " +
              std::to_string(stored.size()) + "\r\n\r\n";
     }
-    CHECK_FALSE(contains(head, "Content-Range"));
+    if (contains(head, "Content-Range")) cut = true;
     if (++puts < 3) return puts == 1 ? "" : reply("502 Bad Gateway");
     stored = body;
     return reply("204 No Content");
   });
-  Program put(put_command(here.file("f"), server.url("f")));
+  Program put(put_command(here.file("f"), server->url("f")));
   CHECK(put.wait().code == 0);
+  server.reset();  // and its thread, which writes what follows
+  CHECK_FALSE(cut);
   CHECK(puts == 3);
   CHECK((stored == data));
   CHECK(count_of(put.err(), "; trying again\n") == 2);
