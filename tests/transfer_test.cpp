@@ -1115,3 +1115,110 @@ TEST_CASE("sha256: the digests of the standard, however the bytes come",
     CHECK(digest(text, 1) == digest(text, size));
   }
 }
+
+// -------------------------------------------------------- several at one
+// folder
+
+namespace {
+
+/// A port that was free a moment ago, for programs that cannot choose one.
+std::uint16_t free_port() {
+  const violet::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof name;
+  auto* address = reinterpret_cast<sockaddr*>(&name);
+  if (::bind(fd.get(), address, size) != 0 ||
+      ::getsockname(fd.get(), address, &size) != 0) {
+    fail_with_errno("bind");
+  }
+  return ntohs(name.sin_port);
+}
+
+/// Bytes that a process has written, to files and sockets.
+std::uint64_t written_by(const Program& program) {
+  const std::string text = contents(program.proc("io"));
+  return std::strtoull(Program::value_of(text, "wchar").c_str(), nullptr, 10);
+}
+
+/// An upload through a balancer before two servers, one of which dies.
+void goes_through(const Words& balancer, std::uint16_t port,
+                  const Folder& folder, Server& first, Server& second) {
+  const Folder here;
+  const std::string data = noise(20 << 20);
+  write_file(here.file("f"), data);
+  Program between(balancer);
+  eventually("a balancer that listens", [&] { return !refused(port); });
+  Program put(put_command(
+      here.file("f"), "http://127.0.0.1:" + std::to_string(port) + "/",
+      {"--chunk", "50KiB", "--parallel", "4", "--retries", "20"}));
+  eventually("pieces at both", [&] {
+    return written_by(first) > 500'000 && written_by(second) > 500'000;
+  });
+  REQUIRE_FALSE(std::filesystem::exists(folder.file("f")));
+  first.signal(SIGKILL);
+  first.wait();
+  const End end = put.wait();
+  CAPTURE(put.err(), between.err());
+  CHECK(end.code == 0);
+  CHECK((contents(folder.file("f")) == data));
+}
+
+std::string address_of(std::uint16_t port) {
+  return "127.0.0.1:" + std::to_string(port);
+}
+
+}  // namespace
+
+#ifdef __linux__
+
+TEST_CASE("transfer: two servers behind nginx, one of which dies",
+          "[transfer][tools]") {
+  if (!has_tool("nginx -v")) return;
+  const Folder folder;
+  const Folder here;
+  Server first(folder);
+  Server second(folder);
+  const std::uint16_t port = free_port();
+  const std::string temporary = here.file("temporary");
+  write_file(
+      here.file("nginx.conf"),
+      "daemon off; master_process off; pid " + here.file("pid") +
+          "; error_log stderr crit;\nevents {}\nhttp { access_log off;"
+          " client_max_body_size 0; proxy_request_buffering off;\n"
+          " client_body_temp_path " +
+          temporary + "; proxy_temp_path " + temporary +
+          "; fastcgi_temp_path " + temporary + "; uwsgi_temp_path " +
+          temporary + "; scgi_temp_path " + temporary +
+          ";\n upstream both { server " + address_of(first.port) +
+          " fail_timeout=1s; server " + address_of(second.port) +
+          " fail_timeout=1s; }\n server { listen " + address_of(port) +
+          "; location / { proxy_pass http://both; proxy_http_version 1.1;"
+          " proxy_set_header Connection \"\"; } } }\n");
+  goes_through({"nginx", "-e", "stderr", "-p", here.path(), "-c",
+                here.file("nginx.conf")},
+               port, folder, first, second);
+}
+
+TEST_CASE("transfer: two servers behind HAProxy, one of which dies",
+          "[transfer][tools]") {
+  if (!has_tool("haproxy -v")) return;
+  const Folder folder;
+  const Folder here;
+  Server first(folder);
+  Server second(folder);
+  const std::uint16_t port = free_port();
+  write_file(here.file("haproxy.cfg"),
+             "defaults\n  mode http\n  timeout connect 5s\n  timeout client "
+             "60s\n  timeout server 60s\n  option redispatch\n"
+             "listen both\n  bind " +
+                 address_of(port) + "\n  balance roundrobin\n  server first " +
+                 address_of(first.port) +
+                 " check inter 200ms\n  server second " +
+                 address_of(second.port) + " check inter 200ms\n");
+  goes_through({"haproxy", "-db", "-f", here.file("haproxy.cfg")}, port, folder,
+               first, second);
+}
+
+#endif
