@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::string_view kHtml = "text/html; charset=utf-8";
 
-Task<> index(http::Exchange& x) {
+Task<> index_page(http::Exchange& x) {
   co_await x.send(200, kHtml, "<h1>Index</h1>");
 }
 
@@ -32,7 +32,7 @@ Task<> hello(http::Exchange& x) {
 
 Task<> serve_pages(Address address, ServerOptions options) {
   http::Router router;
-  router.get("/", index);
+  router.get("/", index_page);
   router.get("/hello/{name}", hello);
   LoopsServer server(1, options);
   server.listen(address);

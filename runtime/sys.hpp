@@ -192,6 +192,10 @@ class FileCalls {
   virtual ~FileCalls() = default;
 };
 
+/// What open_beneath() does where the system has no such call: it opens folder
+/// after folder, and follows no symbolic link.
+int open_by_segments(int folder, const char* path, int flags) noexcept;
+
 /// No SIGPIPE for this send. Where there is no such flag (macOS), each socket
 /// is told so once.
 #ifdef MSG_NOSIGNAL

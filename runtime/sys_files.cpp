@@ -48,8 +48,16 @@ int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
 }
 
 namespace {
+// What O_NOFOLLOW says of a symbolic link.
+#if defined(__FreeBSD__) || defined(__DragonFly__)
+constexpr int kNoLink = EMLINK;
+#elif defined(__NetBSD__)
+constexpr int kNoLink = EFTYPE;
+#else
+constexpr int kNoLink = ELOOP;
+#endif
+}  // namespace
 
-/// Folder by folder, and through no symbolic link.
 int open_by_segments(int folder, const char* path, int flags) noexcept {
   int at = folder;
   for (;;) {
@@ -68,15 +76,13 @@ int open_by_segments(int folder, const char* path, int flags) noexcept {
     const int next =
         checked(::openat(at, name.data(), how | O_NOFOLLOW | O_CLOEXEC));
     if (at != folder) ::close(at);
-    if (last || next < 0) return next;
+    if (last || next < 0) return next == -kNoLink ? -ELOOP : next;
     at = next;
     ++path;
   }
   if (at != folder) ::close(at);
   return -ENAMETOOLONG;
 }
-
-}  // namespace
 
 int FileCalls::open_beneath(int folder, const char* path, int flags,
                             bool cached_only) noexcept {

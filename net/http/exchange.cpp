@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <cstring>
 #include <ctime>
 #include <vector>
 
@@ -74,7 +76,11 @@ Task<> say_busy(Connection& client) {
 /// A head has been read.
 void Exchange::begin() {
   ++requests_;
-  body_.emplace(stream_, body_of(request()), options_->body);
+  const Framing framing = body_of(request());
+  body_.reset();
+  if (framing.kind != BodyKind::kNone) {
+    body_.emplace(stream_, framing, options_->body);
+  }
   parameters_.count = 0;
   fields_.clear();
   begun_ = bodiless_ = invited_ = false;
@@ -101,16 +107,18 @@ std::string_view Exchange::parameter(std::string_view name) const {
 /// Tells a client that waits for it to send its body.
 Task<> Exchange::invite() {
   invited_ = true;
-  co_await send_all("HTTP/1.1 100 Continue\r\n\r\n");
+  out_.append("HTTP/1.1 100 Continue\r\n\r\n");
+  co_await flush();
 }
 
 /// True for a client that may still wait with its body.
 bool Exchange::holds_body() const noexcept {
-  return request().expects_continue && !invited_ && body_->count() == 0 &&
+  return request().expects_continue && !invited_ && body_count() == 0 &&
          stream_.buffered().empty();
 }
 
 Task<std::string_view> Exchange::read() {
+  if (!body_) co_return std::string_view();
   if (holds_body() && !begun_) co_await invite();
   const auto piece =
       co_await within(patience(options_->stall_time), body_->read());
@@ -119,6 +127,7 @@ Task<std::string_view> Exchange::read() {
 }
 
 Task<std::size_t> Exchange::read(std::span<char> into) {
+  if (!body_) co_return 0;
   if (holds_body() && !begun_) co_await invite();
   const auto size =
       co_await within(patience(options_->stall_time), body_->read(into));
@@ -146,7 +155,7 @@ Task<std::string> Exchange::read_all(std::size_t limit) {
 
 /// True if what is to come of the body may be read and dropped.
 bool Exchange::may_drop_rest() const noexcept {
-  if (body_->done()) return true;
+  if (body_done()) return true;
   if (body_->fault() != Fault::kNone || request().chunked) return false;
   return body_->left() <= options_->unwanted && !holds_body();
 }
@@ -191,7 +200,11 @@ Exchange& Exchange::field(std::string_view name, std::uint64_t number) {
 }
 
 Exchange& Exchange::date(std::string_view name, Time time) {
-  return field(name, date_text(time));
+  check_field(name, {});
+  fields_.append(name).append(": ");
+  append_date(fields_, time);
+  fields_.append("\r\n");
+  return *this;
 }
 
 void Exchange::start(int status, std::uint64_t length) {
@@ -204,7 +217,8 @@ void Exchange::start(int status) {
       status, {knows_chunks ? BodyKind::kChunked : BodyKind::kUntilClose, 0});
 }
 
-void Exchange::begin_response(int status, Framing framing) {
+void Exchange::begin_response(int status, Framing framing,
+                              std::string_view type) {
   if (begun_) {
     throw_error(
         Misuse("violet: a request has one response, and this one has "
@@ -223,54 +237,71 @@ void Exchange::begin_response(int status, Framing framing) {
       framing.kind != BodyKind::kUntilClose &&
       (options_->max_requests == 0 || requests_ < options_->max_requests) &&
       !Loop::current().stop_requested();
-  write_head(status, framing);
+  write_head(status, framing, type);
   // What is not sent need not be as long as it would be.
   framer_ = BodyFramer(bodiless_ ? Framing{BodyKind::kUntilClose, 0} : framing);
 }
 
-void Exchange::write_head(int status, Framing framing) {
-  if (status == 200) {
-    out_.append("HTTP/1.1 200 OK\r\n");
-  } else {
-    out_.append("HTTP/1.1 ");
-    append_number(out_, static_cast<std::uint64_t>(status));
-    out_.append(" ").append(reason_of(status)).append("\r\n");
+namespace {
+
+/// Adds text where there is room for it.
+class Adder {
+ public:
+  explicit Adder(char* to) noexcept : end_(to) {}
+  Adder& operator<<(std::string_view text) noexcept {
+    std::memcpy(end_, text.data(), text.size());
+    end_ += text.size();
+    return *this;
   }
-  out_.append(date_field()).append(fields_);
+  Adder& operator<<(std::uint64_t number) noexcept {
+    end_ = std::to_chars(end_, end_ + 20, number).ptr;
+    return *this;
+  }
+  const char* end() const noexcept { return end_; }
+
+ private:
+  char* end_;
+};
+
+}  // namespace
+
+// One piece of memory, filled without looking again whether it suffices.
+void Exchange::write_head(int status, Framing framing, std::string_view type) {
+  constexpr std::size_t kRest = 256;  // all but the texts that are counted
+  const std::string_view reason = reason_of(status);
+  const std::size_t begin = out_.size();
+  out_.resize(begin + kRest + reason.size() + fields_.size() + type.size());
+  Adder head(out_.data() + begin);
+  head << "HTTP/1.1 " << static_cast<std::uint64_t>(status) << " " << reason
+       << "\r\n"
+       << date_field() << fields_;
+  if (!type.empty()) head << "Content-Type: " << type << "\r\n";
   if (framing.kind == BodyKind::kLength) {
-    out_.append("Content-Length: ");
-    append_number(out_, framing.length);
-    out_.append("\r\n");
+    head << "Content-Length: " << framing.length << "\r\n";
   } else if (framing.kind == BodyKind::kChunked) {
-    out_.append("Transfer-Encoding: chunked\r\n");
+    head << "Transfer-Encoding: chunked\r\n";
   }
   if (!keeps_) {
-    out_.append("Connection: close\r\n");
+    head << "Connection: close\r\n";
   } else if (request().minor_version == 0) {
-    out_.append("Connection: keep-alive\r\n");
+    head << "Connection: keep-alive\r\n";
   }
-  out_.append("\r\n");
+  head << "\r\n";
+  out_.resize(static_cast<std::size_t>(head.end() - out_.data()));
 }
 
-// No coroutine: what is small goes out by one task, and with one call.
-Task<> Exchange::send(int status, std::string_view type,
-                      std::string_view text) {
-  if (!type.empty()) {
-    check_value("Content-Type", type);
-    append_line(fields_, "Content-Type", type);
-  }
-  start(status, text.size());
+ResponseEvent Exchange::send(int status, std::string_view type,
+                             std::string_view text) {
+  check_value("Content-Type", type);
+  begin_response(status, {BodyKind::kLength, text.size()}, type);
   if (bodiless_) return finish();
-  if (out_.size() + text.size() > kGathered) return send_large(text);
   framer_.before(text.size());
   framer_.end();
+  if (out_.size() + text.size() > kGathered) {
+    return ResponseEvent(*this, text, ResponseEvent::Text::kSent);
+  }
   out_.append(text);
   return flush();
-}
-
-Task<> Exchange::send_large(std::string_view text) {
-  co_await write(text);
-  co_await finish();
 }
 
 Task<> Exchange::refuse(int status, std::string_view text) {
@@ -292,47 +323,29 @@ void Exchange::append_refusal(int status, std::string_view text) {
   out_.append("\r\nConnection: close\r\n\r\n").append(text).append("\n");
 }
 
-Task<> Exchange::write(std::string_view piece) {
+ResponseEvent Exchange::write(std::string_view piece) {
   check_begun();
   const std::string_view before = framer_.before(piece.size());
-  if (bodiless_) co_return;
-  if (out_.size() + before.size() + piece.size() <= kGathered) {
-    out_.append(before).append(piece);
-    co_return;
-  }
+  if (bodiless_) return ResponseEvent(*this);
   out_.append(before);
-  if (piece.size() < kGathered) {
-    const std::size_t fits =
-        std::min(piece.size(), kGathered - std::min(kGathered, out_.size()));
-    out_.append(piece.substr(0, fits));
-    piece.remove_prefix(fits);
-    co_await flush();
+  if (out_.size() + piece.size() <= kGathered) {
     out_.append(piece);
-    co_return;
+    return ResponseEvent(*this);
   }
-  co_await flush();
-  co_await send_all(piece);
+  return ResponseEvent(*this, piece,
+                       piece.size() < kGathered ? ResponseEvent::Text::kGathered
+                                                : ResponseEvent::Text::kSent);
 }
 
-Task<> Exchange::flush() {
-  if (out_.empty()) co_return;
-  broken_ = true;
-  std::string_view rest = out_;
-  while (!rest.empty()) {
-    const auto sent = co_await within(patience(options_->stall_time),
-                                      connection().send(rest));
-    if (!sent) gone();
-    rest.remove_prefix(*sent);
-  }
-  out_.clear();
-  broken_ = false;
+ResponseEvent Exchange::flush() noexcept {
+  return ResponseEvent(*this, {}, ResponseEvent::Text::kSent);
 }
 
-Task<> Exchange::finish() {
+ResponseEvent Exchange::finish() {
   check_begun();
   const std::string_view end = framer_.end();
   if (!bodiless_) out_.append(end);
-  co_await flush();
+  return flush();
 }
 
 void Exchange::check_begun() const {
@@ -340,21 +353,88 @@ void Exchange::check_begun() const {
   throw_error(Misuse("violet: a response begins with send() or start()"));
 }
 
-/// Sends past the stream, which then has nothing to send. Whoever is cut off
-/// here can say nothing more on this connection.
-Task<> Exchange::send_all(std::string_view text) {
-  broken_ = true;
-  while (!text.empty()) {
-    const auto sent = co_await within(patience(options_->stall_time),
-                                      connection().send(text));
-    if (!sent) gone();
-    text.remove_prefix(*sent);
-  }
-  broken_ = false;
-}
-
 void Exchange::gone() const {
   throw_system(ETIMEDOUT, concat({"send ", peer().text()}));
+}
+
+// What is sent goes past the stream, which then has nothing to send. Whoever
+// is cut off here can say nothing more on this connection.
+
+bool ResponseEvent::attempt() noexcept {
+  if (!sends_) return true;
+  whose_->broken_ = true;
+  if (!gathered_is_out_) {
+    if (!send(whose_->out_)) return false;
+    if (error_ != 0) return end(error_);
+    gathered_is_out_ = true;
+    whose_->out_.clear();
+    if (what_ == Text::kGathered) {
+      const bool kept = has_memory_for([&] { whose_->out_.append(text_); });
+      return end(kept ? 0 : ENOMEM);
+    }
+  }
+  return send(text_) && end(error_);
+}
+
+/// Returns: true once all of it is out, or error_ tells why not.
+bool ResponseEvent::send(std::string_view text) noexcept {
+  if (text.empty()) return true;
+  if (!part_) {
+    Slot* const slot = whose_->connection().descriptor().slot();
+    part_.emplace(slot, text);
+  }
+  if (!attempt_part(*part_)) return wait_on();
+  error_ = part_->error();
+  part_.reset();
+  sent_before_ = 0;
+  return true;
+}
+
+/// The client takes nothing just now. Returns: true if that has been so for too
+/// long.
+bool ResponseEvent::wait_on() noexcept {
+  if (timer_.active()) return false;
+  Loop& loop = loop_of(*job());
+  const std::size_t sent = part_->value() + 1;
+  if (sent == sent_before_) {
+    undo_part(*part_);
+    error_ = ETIMEDOUT;
+    return true;
+  }
+  sent_before_ = sent;
+  const Duration limit = patience(whose_->options_->stall_time);
+  const TimePoint moment = after(loop.now(), limit);
+  if (moment == kNever || loop.timers().start(timer_, moment, *job())) {
+    return false;
+  }
+  undo_part(*part_);
+  error_ = ENOMEM;
+  return true;
+}
+
+bool ResponseEvent::end(int error) noexcept {
+  error_ = error;
+  stop_timer();
+  whose_->broken_ = error != 0;
+  return true;
+}
+
+void ResponseEvent::undo() noexcept {
+  if (part_) undo_part(*part_);
+  stop_timer();
+}
+
+void ResponseEvent::stop_timer() noexcept {
+  if (timer_.active()) loop_of(*job()).timers().stop(timer_);
+}
+
+void ResponseEvent::describe(Description& out) const {
+  if (part_) return part_->describe(out);
+  out.text = "send a response";
+}
+
+void ResponseEvent::raise() const {
+  throw_system(error_, concat({"send ", whose_->peer().text()}));
 }
 
 // ---------------------------------------------------------------------- files
@@ -387,8 +467,9 @@ Task<> Exchange::send_file(const File& file, const Selected& about,
 
 void Exchange::describe_file(const Selected& about) {
   if (about.etag) {
-    field("ETag",
-          concat({about.etag->weak ? "W/\"" : "\"", about.etag->opaque, "\""}));
+    check_field("ETag", about.etag->opaque);
+    fields_.append(about.etag->weak ? "ETag: W/\"" : "ETag: \"");
+    fields_.append(about.etag->opaque).append("\"\r\n");
   }
   if (about.modified) date("Last-Modified", *about.modified);
   field("Accept-Ranges", "bytes");

@@ -86,12 +86,59 @@ struct Options : violet::ServerOptions {
 /// What a path's parts named {name} stand for.
 struct Parameters {
   static constexpr std::size_t kMost = 8;
-  std::array<std::string_view, kMost> names{};
-  std::array<std::string_view, kMost> values{};
+  std::array<std::string_view, kMost> names;
+  std::array<std::string_view, kMost> values;
   std::size_t count = 0;
 };
 
 class Conversation;
+class Exchange;
+
+/// Writing a response: sends what has been gathered and a text after it, or
+/// has nothing to do. Takes a timer only where the client takes nothing.
+class [[nodiscard]] ResponseEvent final : public Event {
+ public:
+  /// What becomes of the text.
+  enum class Text : std::uint8_t {
+    kSent,
+    kGathered,  // once there is room for it
+  };
+
+  /// Nothing is to be sent.
+  explicit ResponseEvent(Exchange& whose) noexcept : whose_(&whose) {}
+
+  ResponseEvent(Exchange& whose, std::string_view text, Text what) noexcept
+      : whose_(&whose), text_(text), sends_(true), what_(what) {}
+  ResponseEvent(ResponseEvent&& other) noexcept
+      : Event(std::move(other)),
+        whose_(other.whose_),
+        text_(other.text_),
+        sends_(other.sends_),
+        what_(other.what_) {}
+
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  void result() const {
+    if (error_ != 0) raise();
+  }
+
+ private:
+  bool send(std::string_view text) noexcept;
+  bool wait_on() noexcept;
+  bool end(int error) noexcept;
+  void stop_timer() noexcept;
+  [[noreturn]] void raise() const;
+
+  Exchange* whose_;
+  std::string_view text_;  // the caller's
+  std::optional<Heirless<SendAllEvent>> part_;
+  Timer timer_;
+  std::size_t sent_before_ = 0;  // when the timer was started
+  bool sends_ = false;
+  bool gathered_is_out_ = false;
+  Text what_ = Text::kSent;
+};
 
 /// One request and its response. Belongs to the server, for whom the handler
 /// works.
@@ -137,7 +184,9 @@ class Exchange {
   Task<std::string> read_all(std::size_t limit);
 
   /// Bytes of the body that have been read.
-  std::uint64_t body_count() const noexcept { return body_->count(); }
+  std::uint64_t body_count() const noexcept {
+    return body_ ? body_->count() : 0;
+  }
 
   // --- the response
 
@@ -150,7 +199,8 @@ class Exchange {
   Exchange& date(std::string_view name, Time time);
 
   /// A whole response. Without a type, no Content-Type is sent.
-  Task<> send(int status, std::string_view type, std::string_view text);
+  /// Lifetime: the text outlives the wait.
+  ResponseEvent send(int status, std::string_view type, std::string_view text);
 
   /// Says no: a sentence as text, "404 Not Found" if none is given.
   Task<> refuse(int status, std::string_view text = {});
@@ -163,11 +213,12 @@ class Exchange {
   /// Writes a piece of the body into a buffer that is sent when it is full, by
   /// flush(), and at the end. Of a response to HEAD nothing is sent.
   /// Throws: also Misuse before start(), and for more bytes than were said.
-  Task<> write(std::string_view piece);
-  Task<> flush();
+  /// Lifetime: the piece outlives the wait.
+  ResponseEvent write(std::string_view piece);
+  ResponseEvent flush() noexcept;
 
   /// Ends the body. When a handler returns, that happens by itself.
-  Task<> finish();
+  ResponseEvent finish();
 
   /// Answers GET and HEAD with a file or the part of it that is asked for, as
   /// conditions and Range in the request have it: 200, 206, 304, 412 or 416.
@@ -182,12 +233,11 @@ class Exchange {
 
   /// The options of its server.
   const Options& options() const noexcept { return *options_; }
-  void set_parameters(const Parameters& parameters) noexcept {
-    parameters_ = parameters;
-  }
+  Parameters& parameters() noexcept { return parameters_; }
 
  private:
   friend class Conversation;
+  friend class ResponseEvent;
 
   Exchange(Connection&& connection, const Options& options)
       : stream_(std::move(connection)),
@@ -207,25 +257,25 @@ class Exchange {
   // The response.
   void check_field(std::string_view name, std::string_view value) const;
   static void check_value(std::string_view name, std::string_view value);
-  void begin_response(int status, Framing framing);
-  void write_head(int status, Framing framing);
+  void begin_response(int status, Framing framing, std::string_view type = {});
+  void write_head(int status, Framing framing, std::string_view type);
   void append_refusal(int status, std::string_view text);
   void check_begun() const;
   [[noreturn]] void gone() const;
   [[noreturn]] void cut_short(const File& file);
-  Task<> send_large(std::string_view text);
-  Task<> send_all(std::string_view text);
   Task<> send_part(const File& file, ByteRange range);
   Task<> send_parts(const File& file, const Selected& about,
                     std::string_view type, const Ranges& ranges);
   void describe_file(const Selected& about);
+
+  bool body_done() const noexcept { return !body_ || body_->done(); }
 
   Stream stream_;  // for reading; what is sent goes past it
   const Options* options_;
   RequestParser parser_;
   std::string path_;
   Parameters parameters_;
-  std::optional<BodyReader> body_;
+  std::optional<BodyReader> body_;  // none: the request has none
   BodyFramer framer_;
   std::string fields_;  // of the response
   std::string out_;     // what is to be sent

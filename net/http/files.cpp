@@ -194,6 +194,7 @@ Task<> Files::send_opened(Exchange& x, std::string_view name,
     co_await x.refuse(404);
   } else {
     std::string tag;
+    tag.reserve(3 * 17);
     const Selected about = about_file(opened.status, tag);
     auto state =
         std::make_shared<violet::internal::FileState>(std::string(name));

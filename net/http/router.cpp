@@ -118,12 +118,10 @@ const internal::Call* Router::find(const Route& route,
 Task<> Router::answer(Exchange& exchange) const {
   const std::string_view method = exchange.request().method;
   for (const Route& route : routes_) {
-    Parameters parameters;
-    if (!fits(route, exchange.path(), parameters)) continue;
+    if (!fits(route, exchange.path(), exchange.parameters())) continue;
     const internal::Call* call = find(route, method);
     if (call == nullptr && method == "HEAD") call = find(route, "GET");
     if (call == nullptr) continue;
-    exchange.set_parameters(parameters);
     return (*call)(exchange);
   }
   return refuse(exchange);

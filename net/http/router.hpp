@@ -1,7 +1,7 @@
 // router.hpp - which handler answers which request.
 //
 //     http::Router router;
-//     router.get("/", index);
+//     router.get("/", front);
 //     router.get("/hello/{name}", hello);     // one part of a path, not empty
 //     router.put("/files/{path*}", store);    // all the rest of it
 //

@@ -200,14 +200,14 @@ Task<> Conversation::answer() {
   if (exchange_.broken_) co_return;  // a limit of the handler's own cut it
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
   if (!exchange_.framer_.ended()) co_await exchange_.finish();
-  lingers_ = exchange_.request().keeps_alive || !exchange_.body_->done() ||
+  lingers_ = exchange_.request().keeps_alive || !exchange_.body_done() ||
              !exchange_.stream_.buffered().empty();
-  if (exchange_.keeps_ && !exchange_.body_->done()) co_await drop_rest();
+  if (exchange_.keeps_ && !exchange_.body_done()) co_await drop_rest();
 }
 
 /// What is wrong with a request before anybody looks at it.
 Fault Conversation::check() {
-  const Fault fault = exchange_.body_->fault();
+  const Fault fault = exchange_.body_ ? exchange_.body_->fault() : Fault::kNone;
   return fault != Fault::kNone ? fault : exchange_.read_path();
 }
 
