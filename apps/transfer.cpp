@@ -5,12 +5,14 @@
 // pieces of one upload; what a client knows, it asks.
 //
 // The parts are in the folder transfer: journal and store (uploads on a disk),
-// serve (HTTP around them), page and multipart (for browsers), put (a client).
+// serve (HTTP around them), page and multipart (for browsers), put and get (the
+// clients).
 // SPDX-License-Identifier: MIT
 #include <string>
 #include <string_view>
 
 #include "args.hpp"
+#include "transfer/get.hpp"
 #include "transfer/put.hpp"
 #include "transfer/serve.hpp"
 
@@ -24,6 +26,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"serve", transfer::serve},
     {"put", transfer::put},
+    {"get", transfer::get},
 };
 
 }  // namespace
@@ -37,7 +40,8 @@ int main(int argc, char** argv) {
   }
   std::string word;
   Args args("transfer", "files over HTTP, in pieces and in parallel");
-  args.positional("COMMAND", "serve or put; COMMAND --help tells more", word);
+  args.positional("COMMAND", "serve, put or get; COMMAND --help tells more",
+                  word);
   args.parse(argc, argv);
-  args.refuse({"unknown command '", word, "': it is serve or put"});
+  args.refuse({"unknown command '", word, "': it is serve, put or get"});
 }

@@ -362,11 +362,13 @@ TEST_CASE("http client: a body is held back until it is asked for",
       co_await forever();
     });
     Client client;
+    const TimePoint begun = Loop::current().now();
     http::Request request("PUT", server.url());
-    request.body("hello").expect_continue(60s);
+    request.body("hello").expect_continue(50s);
     const std::string said = co_await outcome(send(client, std::move(request)));
     CHECK(said == "200 ");
     CHECK(order == "held hello");
+    CHECK(Loop::current().now() - begun < 50s);
     CHECK(client.pool().idle() == 1);
   });
 }
@@ -500,6 +502,46 @@ TEST_CASE(
         CHECK(client.pool().idle() == 0);
         CHECK(server.clients() == i);
       }
+    });
+  }
+}
+
+TEST_CASE("http client: what follows a reply is never taken for the next one",
+          "[http][client]") {
+  const std::string ok = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
+  play_everywhere([&]() -> Task<> {
+    Server server([&](Peer& peer) -> Task<> {
+      co_await peer.request();
+      co_await peer.say(ok + "a" + ok + "b");
+      co_await forever();
+    });
+    Client client;
+    for (int i = 0; i < 3; ++i) {  // at once: nobody has noticed yet
+      const std::string said = co_await outcome(get(client, server.url()));
+      CHECK(said == "200 a");
+    }
+  });
+}
+
+TEST_CASE("http client: a reset in the middle of a request is an error",
+          "[http][client]") {
+  for (const std::uint64_t taken : {0u, 1u, 100u, 50'000u, 299'999u}) {
+    play_simulated([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        if (peer.nth > 0) co_return co_await answer_all(peer);
+        co_await peer.stream.skip(taken);
+        testing::network().reset(peer.stream.fd());
+      });
+      Client client;
+      const auto put = [&]() -> Task<std::string> {
+        co_return co_await told(
+            co_await client.put(server.url("/a"), std::string(300'000, 'x')));
+      };
+      std::string said = co_await outcome(put());
+      require(said.starts_with("PUT " + server.url("/a") + ": "), said);
+      require(contains(said, support::text_of_error(ECONNRESET)), said);
+      said = co_await outcome(put());
+      require(said == "200 /a 300000", said);
     });
   }
 }
@@ -665,6 +707,30 @@ TEST_CASE("http client: redirects are followed on the same connection",
     CHECK(server.clients() == 1);
     Response other = co_await client.get(server.url("/to/304/a"));
     CHECK(other.status() == 304);
+  });
+}
+
+TEST_CASE("http client: a redirect with a long body is not read to its end",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      const std::string text = co_await peer.request();
+      if (text.starts_with("GET /a ")) {
+        co_await peer.say(
+            "HTTP/1.1 302 Found\r\nLocation: /b\r\n"
+            "Content-Length: 1000000000\r\n\r\n" +
+            std::string(1'000'000, 'x'));
+        co_await forever();
+      }
+      co_await peer.answer("b");
+    });
+    ClientOptions options;
+    options.max_per_host = 1;
+    options.stall_time = 1s;
+    Client client(options);
+    const std::string said = co_await outcome(get(client, server.url("/a")));
+    CHECK(said == "200 b");
+    CHECK(server.clients() == 2);
   });
 }
 

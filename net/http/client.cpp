@@ -420,9 +420,7 @@ void RoundTrip::begin_body() {
 /// The reply has been read. Whatever else has come answers nothing.
 void RoundTrip::give_back() noexcept {
   Loan loan(std::move(loan_));
-  const bool clean = sent_ && head().keeps_alive && loan.stream() &&
-                     loan.stream().buffered().empty();
-  if (clean) loan.keep();
+  if (sent_ && head().keeps_alive) loan.keep();
 }
 
 template <class Event>

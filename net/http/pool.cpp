@@ -29,16 +29,21 @@ struct Pool::Idle {
 
 namespace {
 
+/// True if nothing has been received that answers nothing.
+bool is_clean(const Stream& stream) noexcept {
+  return stream && stream.buffered().empty() && !stream.ended();
+}
+
 /// True while the server has said nothing, not even that it is gone.
 bool is_silent(const Stream& stream) noexcept {
-  return stream.buffered().empty() && !stream.ended() &&
-         sys::poll_now(stream.fd(), POLLIN) == 0;
+  return is_clean(stream) && sys::poll_now(stream.fd(), POLLIN) == 0;
 }
 
 }  // namespace
 
 void Loan::keep() noexcept {
   Loan loan(std::move(*this));
+  if (!is_clean(loan.stream_)) return;
   has_memory_for([&] { loan.pool_->keep(loan); });
 }
 
@@ -61,7 +66,7 @@ std::shared_ptr<Pool::Host> Pool::host_of(const Url& url) {
   return hosts_.back();
 }
 
-Task<Loan> Pool::lend(Url url) {
+Task<Loan> Pool::lend(const Url& url) {
   Loan loan;
   loan.pool_ = this;
   loan.host_ = host_of(url);
@@ -102,7 +107,7 @@ Task<> Pool::renew(Loan& loan) {
 void Pool::keep(Loan& loan) {
   const bool wanted =
       options_.max_idle > 0 && options_.idle_time > Duration::zero();
-  if (!wanted || !is_silent(loan.stream_)) return;
+  if (!wanted) return;
   if (idle_.size() >= options_.max_idle) {
     idle_.front()->watcher.kill("there are too many");
     idle_.erase(idle_.begin());

@@ -65,8 +65,8 @@ class Loan {
   /// True if it has been lent before: its server may end it just now.
   bool used_before() const noexcept { return used_before_; }
 
-  /// Gives it back to be lent again: nothing is under way on it. Without
-  /// memory for that it is closed.
+  /// Gives it back to be lent again: nothing is under way on it. It is closed
+  /// if something has come that nobody has read, and without memory.
   void keep() noexcept;
 
  private:
@@ -95,7 +95,8 @@ class Pool {
   /// Suspends: while as many as there may be are lent, first come, first
   /// served; and to connect.
   /// Throws: what connect() throws; std::errc::timed_out.
-  Task<Loan> lend(Url url);
+  /// Lifetime: the URL outlives the task.
+  Task<Loan> lend(const Url& url);
 
   /// Makes a new connection in the place of a loan's.
   Task<> renew(Loan& loan);
