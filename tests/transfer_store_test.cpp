@@ -463,6 +463,35 @@ TEST_CASE("transfer store: a long piece is noted while it comes",
   run(body());
 }
 
+TEST_CASE("transfer store: a journal is short, however many pieces come",
+          "[transfer]") {
+  const Folder folder;
+  const std::string data = noise(2600);
+  const Call call = GENERATE(Call::kSocket, Call::kRename, Call::kSync);
+  const auto body = [&]() -> Task<> {
+    Store store(folder.path());
+    FaultPlan plan;
+    std::size_t longest = 0;
+    for (std::uint64_t at = 0; at + 1 < data.size(); ++at) {
+      // Just before it is written anew for the first time: that may fail.
+      if (at == 1001) plan.fail(call, EIO, call == Call::kSync ? 2 : 1);
+      const Progress progress =
+          co_await put(store, "f", data, {at, at + 1}, "id");
+      REQUIRE(progress.received == ranges({{0, at + 1}}));
+      longest = std::max<std::size_t>(
+          longest, std::filesystem::file_size(folder.file(".f.upload")));
+    }
+    CHECK(plan.failed(call) == (call == Call::kSocket ? 0 : 1));
+    CHECK(longest > 1000 * 10);
+    CHECK(longest < 1010 * 30);
+    CHECK(folder.names().size() == 2);
+    const Progress all = co_await put(store, "f", data, {0, 2600}, "id");
+    CHECK(all.complete);
+    CHECK((contents(folder.file("f")) == data));
+  };
+  run(body());
+}
+
 TEST_CASE("transfer store: more bytes than a range has are refused",
           "[transfer]") {
   const Folder folder;
@@ -839,8 +868,7 @@ TEST_CASE(
   CHECK(counts.kills > 5);
 }
 
-// --------------------------------------------------------------------
-// processes
+// ------------------------------------------------------------------- processes
 
 namespace {
 
@@ -880,7 +908,7 @@ TEST_CASE(
     "transfer store: kill -9 at fifty random moments loses no byte that "
     "was told",
     "[transfer][process]") {
-  const std::string data = noise(1'000'000);
+  const std::string data = noise(300'000);
   std::mt19937 random(7);
   const Folder folder;
   ByteSet told;
@@ -902,14 +930,21 @@ TEST_CASE(
       ::_exit(send_missing(folder.path(), data, log[1], round));
     }
     ::close(log[1]);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
+    // After some pieces, and somewhere in the next.
+    std::uint64_t range[2];
+    const auto heard = [&] {
+      if (::read(log[0], range, sizeof range) != sizeof range) return false;
+      told.add({range[0], range[1]});
+      return true;
+    };
+    for (auto pieces = random() % 4; pieces > 0 && heard(); --pieces) {
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
     ::kill(child, SIGKILL);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     if (WIFSIGNALED(status)) ++killed;
-    std::uint64_t range[2];
-    while (::read(log[0], range, sizeof range) == sizeof range) {
-      told.add({range[0], range[1]});
+    while (heard()) {
     }
     ::close(log[0]);
 
@@ -973,8 +1008,7 @@ TEST_CASE(
   }
 }
 
-// ---------------------------------------------------------------------
-// cleaning
+// -------------------------------------------------------------------- cleaning
 
 TEST_CASE(
     "transfer store: what nobody goes on with is removed, and nothing "
@@ -1013,6 +1047,8 @@ TEST_CASE(
     age(".gone." + token + ".new", 1);
     touch(".mine.part", "somebody else's");
     touch(".mine.upload", "somebody else's");
+    touch(".empty.upload", "");
+    age(".empty.upload", 30);
     touch(".profile", "somebody else's");
     touch("old.part", "not hidden");
     for (const char* name : {".mine.part", ".mine.upload", ".profile"}) {
@@ -1023,7 +1059,7 @@ TEST_CASE(
     age_all(".live", 30);
 
     const std::size_t count = co_await store.clean(24h);
-    CHECK(count == 4);
+    CHECK(count == 5);
     Names left = folder.names();
     CHECK(std::erase_if(left, [](const std::string& name) {
             return name.starts_with(".new.") || name.starts_with(".live.");

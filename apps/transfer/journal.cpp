@@ -34,6 +34,15 @@ std::string checksum_of(std::string_view text) {
   return digits;
 }
 
+std::string with_checksum(std::string_view line) {
+  return concat({line, " ", checksum_of(line), "\n"});
+}
+
+std::string header(const Upload& upload) {
+  return concat({"upload ", kVersion, " ", upload.size, " ", upload.token, " ",
+                 upload.id.empty() ? kNoId : std::string_view(upload.id)});
+}
+
 /// The words of a line without its checksum; none if that is not right.
 std::vector<std::string_view> words_of(std::string_view line) {
   std::vector<std::string_view> words;
@@ -148,13 +157,16 @@ Journal::Taken Journal::take(bool create) {
 void Journal::read() {
   upload_ = Upload();
   valid_ = 0;
+  lines_ = 0;
   const std::string text = text_of_file(fd_.get(), place_.journal());
+  size_ = text.size();
   std::string_view rest = text;
   for (;;) {
     const auto end = rest.find('\n');
     if (end == rest.npos || !read_line(rest.substr(0, end))) return;
     rest.remove_prefix(end + 1);
     valid_ += end + 1;
+    ++lines_;
   }
 }
 
@@ -208,7 +220,7 @@ bool Journal::still_published() const {
 // --------------------------------------------------------------------- writing
 
 void Journal::append(std::string line) {
-  line = concat({line, " ", checksum_of(line), "\n"});
+  line = with_checksum(line);
   const std::string path = place_.journal();
   check(truncate_file(fd_.get(), valid_), "truncate", path);
   const int result = write_all(fd_.get(), line, valid_);
@@ -217,6 +229,32 @@ void Journal::append(std::string line) {
     check(result, "write", path);
   }
   valid_ += line.size();
+  ++lines_;
+}
+
+// Another file takes its place, so whoever waits for the lock on this one will
+// find that it has no name. If that fails, the long one is as good.
+void Journal::compact() noexcept {
+  const std::string path = place_.journal();
+  const std::string fresh = place_.draft(random_token());
+  std::string text = with_checksum(header(upload_));
+  for (const ByteRange& range : upload_.received.ranges()) {
+    text += with_checksum(concat({"have ", range.begin, " ", range.end}));
+  }
+  violet::Fd fd(sys::uninterrupted([&] {
+    return sys::file_calls->open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL,
+                                 0666);
+  }));
+  if (!fd) return;
+  if (sys::file_calls->lock(fd.get()) < 0 || write_all(fd.get(), text, 0) < 0 ||
+      sys::file_calls->sync(fd.get(), true) < 0 ||
+      sys::file_calls->rename(fresh.c_str(), path.c_str()) < 0) {
+    sys::calls->unlink(fresh.c_str());
+    return;
+  }
+  fd_ = std::move(fd);
+  valid_ = text.size();
+  lines_ = 1 + upload_.received.ranges().size();
 }
 
 void Journal::begin(std::uint64_t size, std::string_view id) {
@@ -226,22 +264,24 @@ void Journal::begin(std::uint64_t size, std::string_view id) {
   }
   upload_ = Upload();
   valid_ = 0;
-  const std::string token = random_token();
-  append(concat({"upload ", kVersion, " ", size, " ", token, " ",
-                 id.empty() ? kNoId : id}));
-  const std::string part = place_.part(token);
+  lines_ = 0;
+  Upload upload;
+  upload.size = size;
+  upload.token = random_token();
+  upload.id = id;
+  append(header(upload));
+  const std::string part = place_.part(upload.token);
   const violet::Fd made(sys::uninterrupted([&] {
     return sys::file_calls->open(part.c_str(), O_RDWR | O_CREAT | O_EXCL, 0666);
   }));
   check(made.get(), "open", part);
-  upload_.size = size;
-  upload_.token = token;
-  upload_.id = id;
+  upload_ = upload;
 }
 
 void Journal::add(ByteRange range) {
   append(concat({"have ", range.begin, " ", range.end}));
   upload_.received.add(range);
+  if (lines_ > 2 * upload_.received.ranges().size() + kSpareLines) compact();
 }
 
 // The note comes before the name: a process that dies in between leaves a

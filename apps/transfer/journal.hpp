@@ -9,9 +9,10 @@
 //                           have BEGIN END
 //                           done INODE MODIFIED
 //
-// A line ends in a checksum. What follows the last line that is whole counts
-// as not written: a process may die at any moment, and a disk be full. The
-// token is new for each upload, so that a journal never speaks of bytes in
+// When there are many more lines than ranges it is written anew, with one for
+// each. A line ends in a checksum. What follows the last line that is whole
+// counts as not written: a process may die at any moment, and a disk be full.
+// The token is new for each upload, so that a journal never speaks of bytes in
 // somebody else's file.
 //
 // Whoever changes anything holds the lock on the journal (flock). It is held
@@ -94,6 +95,9 @@ class Journal {
 
   const Upload& upload() const noexcept { return upload_; }
 
+  /// True if there is nothing in it at all.
+  bool empty() const noexcept { return size_ == 0; }
+
   /// Starts over, with a new file for the bytes.
   void begin(std::uint64_t size, std::string_view id);
 
@@ -116,14 +120,19 @@ class Journal {
   void remove();
 
  private:
+  static constexpr std::size_t kSpareLines = 1000;
+
   void read();
   bool read_line(std::string_view line);
   void append(std::string line);
+  void compact() noexcept;
 
   Place place_;
   violet::Fd fd_;
   Upload upload_;
+  std::uint64_t size_ = 0;   // bytes of the file when it was read
   std::uint64_t valid_ = 0;  // bytes of whole lines
+  std::size_t lines_ = 0;    // of these
 };
 
 }  // namespace transfer

@@ -313,8 +313,7 @@ std::string_view first_line(std::string_view text) {
   return text.substr(0, std::min(text.find('\n'), kMost));
 }
 
-// ------------------------------------------------------------ asking the
-// server
+// ----------------------------------------------------------- asking the server
 
 Task<Put::State> Put::ask(http::Client& client) {
   for (int attempt = 0;; ++attempt) {

@@ -275,8 +275,7 @@ Task<> Service::give_up(http::Exchange& x) {
   }
 }
 
-// ------------------------------------------------------------------------
-// forms
+// ----------------------------------------------------------------------- forms
 
 /// True if a page of another server has made this request (CSRF): a browser
 /// names the server of the page.
@@ -420,8 +419,7 @@ void Service::add_routes(http::Router& router, Service& self) {
   router.add("DELETE", "/{path*}", limited(&Service::give_up));
 }
 
-// ------------------------------------------------------------------ the
-// program
+// ----------------------------------------------------------------- the program
 
 /// Removes what is abandoned, now and then.
 Task<> keep_clean(Store& store, Duration age) {

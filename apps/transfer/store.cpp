@@ -196,7 +196,9 @@ class Cleaning {
   void upload(const Place& place) {
     Journal journal(place);
     if (journal.take(false) != Journal::Taken::kYes) return;
-    if (!journal.upload().exists()) return;  // perhaps somebody else's
+    if (!journal.upload().exists() && !journal.empty()) {
+      return;  // perhaps somebody else's
+    }
     const std::string part = place.part(journal.upload().token);
     const auto last = std::max(modified_ns(place.journal()), modified_ns(part));
     if (last >= before_) return;
@@ -232,8 +234,7 @@ class Cleaning {
 
 }  // namespace
 
-// -------------------------------------------------------------------- the
-// store
+// ------------------------------------------------------------------- the store
 
 std::string Progress::json() const {
   std::string text = "{\"name\": \"";
@@ -321,8 +322,7 @@ Task<std::size_t> Store::clean(violet::Duration age) {
   co_return removed;
 }
 
-// -------------------------------------------------------------- what bytes go
-// to
+// ------------------------------------------------------------ what bytes go to
 
 Sink::Sink(Store& store, std::string name)
     : store_(store), name_(std::move(name)), place_(store.folder_, name_) {}
@@ -339,8 +339,7 @@ violet::FileWriter& Sink::open_writer(violet::File file,
   return writer_.emplace(std::move(file), block_);
 }
 
-// -------------------------------------------------------------------- one
-// piece
+// ------------------------------------------------------------------- one piece
 
 PieceSink::PieceSink(Store& store, std::string name, Fragment piece)
     : Sink(store, std::move(name)),
@@ -398,6 +397,11 @@ bool PieceSink::join(Journal& journal) {
                   concat({"'", name_, "' has come in ", Store::kMostRanges,
                           " separate ranges: send what lies between"}));
   }
+  return claim();
+}
+
+/// Blocks. Locks the range. Returns: false if somebody else has some of it.
+bool PieceSink::claim() {
   const std::string part = place_.part(token_);
   const int fd = sys::uninterrupted([&] {
     return sys::file_calls->open(part.c_str(), O_RDWR | O_NOFOLLOW, 0);
@@ -511,8 +515,7 @@ Task<> PieceSink::keep() {
   co_await note_pending();
 }
 
-// ------------------------------------------------------------------ whole
-// bodies
+// ---------------------------------------------------------------- whole bodies
 
 WholeSink::WholeSink(Store& store, std::string name)
     : Sink(store, std::move(name)) {}

@@ -204,6 +204,7 @@ class PieceSink final : public Sink {
  private:
   bool join();
   bool join(Journal& journal);
+  bool claim();
   bool note();
   bool in_gap() const noexcept {
     return !gaps_.empty() && at_ >= gaps_.front().begin;
