@@ -15,7 +15,7 @@ namespace {
 // last one's response.
 constexpr std::size_t kKept = 1024;
 
-Duration patience(Duration limit) noexcept {
+Duration time_limit(Duration limit) noexcept {
   return limit > Duration::zero() ? limit : Duration::max();
 }
 
@@ -146,8 +146,8 @@ class Conversation::NextHeadEvent final : public Event {
 
   bool start_timer() noexcept {
     const Options& options = *whose_.exchange_.options_;
-    Duration limit = patience(options.head_time);
-    if (!begun_) limit = patience(options.keep_alive) / (kLooks - 1);
+    Duration limit = time_limit(options.head_time);
+    if (!begun_) limit = time_limit(options.keep_alive) / (kLooks - 1);
     Loop& loop = whose_.loop_;
     const TimePoint end = after(loop.now(), limit);
     return loop.timers().start(whose_.timer_, end, *job());
@@ -258,8 +258,9 @@ Task<> Conversation::recover(const std::exception_ptr& error) {
 Task<> Conversation::drop_rest() {
   std::error_code code;
   while (!exchange_.body_->done() && !code) {
-    const auto piece = co_await within(patience(exchange_.options_->stall_time),
-                                       exchange_.body_->read(code));
+    const auto piece =
+        co_await within(time_limit(exchange_.options_->stall_time),
+                        exchange_.body_->read(code));
     if (!piece) break;
   }
   exchange_.keeps_ = exchange_.body_->done();
@@ -270,7 +271,7 @@ Task<> Conversation::leave() {
   std::error_code code;
   co_await exchange_.stream_.shutdown(code);
   if (code) co_return;
-  co_await within(patience(exchange_.options_->leave_time),
+  co_await within(time_limit(exchange_.options_->leave_time),
                   LeaveEvent(exchange_.stream_));
 }
 
