@@ -107,10 +107,14 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
-         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp),$(wildcard \
+         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp \
+         %/transfer.cpp),$(wildcard \
          apps/*.cpp)))
 FRONT := $(addprefix $B/include/,violet.hpp violet/http.hpp violet/testing.hpp)
 SINGLE:= $(FRONT:$B/include/%=$B/single/%)
+# A program may have more files, in a folder of its name.
+MORE  := $(if $(findstring -fno-exceptions,$(CXXFLAGS)),,$(patsubst \
+         %.cpp,$B/obj/%.o,$(wildcard apps/*/*.cpp)))
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
          tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
@@ -157,8 +161,8 @@ tour:  ## the files in reading order, with their sizes
 	    *) printf '%5d  %-26s %s\n' $$(wc -l < $$d/$$name || echo 0) \
 	      $$d/$$name "$$purpose" ;; esac; done < $$d/ORDER; echo; done
 
-SOURCE = $(wildcard $(foreach d,runtime net net/http apps tests tests/regress \
-         tests/bench tests/fuzz,$d/*.hpp $d/*.cpp))
+SOURCE = $(wildcard $(foreach d,runtime net net/http apps apps/transfer tests \
+         tests/regress tests/bench tests/fuzz,$d/*.hpp $d/*.cpp))
 format:  ## let clang-format lay out the sources
 	@tool=$$(command -v clang-format-19 || command -v clang-format) || \
 	  { echo "make format needs clang-format."; exit 1; }; \
@@ -167,7 +171,7 @@ format:  ## let clang-format lay out the sources
 lint: $(FRONT)  ## let clang-tidy read the library and the programs
 	@tool=$$(command -v clang-tidy-19 || command -v clang-tidy) || \
 	  { echo "make lint needs clang-tidy."; exit 1; }; \
-	printf '%s\n' $(filter %.cpp,$(LISTED)) $(wildcard apps/*.cpp) | \
+	printf '%s\n' $(filter %.cpp,$(LISTED)) $(wildcard apps/*.cpp apps/*/*.cpp) | \
 	xargs -n 1 -P $$(getconf _NPROCESSORS_ONLN) sh -c \
 	  '"$$0" --quiet "$$1" -- -std=c++20 -I$B/include 2>/dev/null' $$tool
 
@@ -227,6 +231,7 @@ $B/bench/libviolet.a: $(addprefix $B/bench/obj/,$(LIB))
 	@echo "  archive $@" && rm -f $@
 	$Q$(AR) rcs $@ $(filter %.o,$^)
 
+$(foreach a,$(APPS),$(eval $a: $(filter $B/obj/apps/$(notdir $a)/%,$(MORE))))
 $(APPS): $B/%: $B/obj/apps/%.o $B/libviolet.a
 $(BENCH): $B/bench/%: $B/bench/obj/tests/bench/%.o $B/bench/libviolet.a
 $(APPS) $(BENCH):
@@ -272,8 +277,8 @@ $B/single/violet/testing.hpp: ABOUT := name=violet/testing.hpp \
   purpose='a kit for tests of programs that use Violet.' needs=../violet.hpp
 $B/single/violet/http.hpp: JOINED := $(HTTP)
 $B/single/violet/http.hpp: ABOUT := name=violet/http.hpp \
-  purpose='the messages of HTTP/1.1, read and written, in one file.'
-$(SINGLE): runtime/single.awk LICENSE $(LISTED)
+  purpose='HTTP/1.1 for programs that use Violet.' needs=../violet.hpp
+$(SINGLE): runtime/single.awk LICENSE Makefile $(LISTED)
 	@mkdir -p $(@D) && echo "  join    $@"
 	$Qawk -f $< $(ABOUT) LICENSE $(JOINED) > $@
 
@@ -400,7 +405,7 @@ endef
 T     := $B/tests
 TFLAGS = $(FLAGS) -MMD -MP @$T/catch.cc -iquote tests -I$B/include
 
-$T/all: $(TEST) $B/libviolet.a
+$T/all: $(TEST) $(MORE) $B/libviolet.a
 	@echo "  link    $@"
 	$Q$(LINK) $^ $$(cat $T/catch.ld) $(BELOW) -o $@
 
@@ -448,4 +453,4 @@ $T/catch.cc: $B/flags
 
 -include $(wildcard $(patsubst %,$B/%.d,tests/catch $(foreach o,obj bench/obj \
   fuzz/obj,$(addprefix $o/,$(basename $(filter %.cpp,$(LISTED)) \
-  $(wildcard apps/*.cpp tests/*.cpp tests/*/*.cpp))))))
+  $(wildcard apps/*.cpp apps/*/*.cpp tests/*.cpp tests/*/*.cpp))))))

@@ -32,6 +32,10 @@ class Args {
   Args(const char* name, const char* summary)
       : name_(name), summary_(summary) {}
 
+  /// The word before the options that says what to do, for --help; argv has it
+  /// no more. Lifetime: a literal.
+  void command(const char* word) { command_ = word; }
+
   /// `--flag WORD`, any text.
   [[gnu::cold]] void text(const char* flag, const char* word, const char* help,
                           std::string& value) {
@@ -284,7 +288,8 @@ class Args {
   }
 
   [[noreturn, gnu::cold]] void print_usage() const {
-    std::printf("%s - %s\n\nusage: %s [options]", name_, summary_, name_);
+    std::printf("%s%s%s - %s\n\nusage: %s%s%s [options]", name_, gap(),
+                command_, summary_, name_, gap(), command_);
     for (const Positional& one : positionals_) std::printf(" %s", one.word);
     std::printf("\n\n");
     for (const Positional& one : positionals_) {
@@ -300,8 +305,11 @@ class Args {
     std::exit(1);
   }
 
+  const char* gap() const { return command_[0] == '\0' ? "" : " "; }
+
   const char* name_;
   const char* summary_;
+  const char* command_ = "";
   std::vector<Option> options_;
   std::vector<Positional> positionals_;
 };

@@ -27,7 +27,7 @@ run() {
 # start NAME OPTION...: a server on a free port. Sets pid, port, said.
 start() {
   echo "\$ $* &"
-  exec {said}< <(exec "$build/$1" --port 0 "${@:2}" 2>&1)
+  exec {said}< <(exec "$build/$1" "${@:2}" --port 0 2>&1)
   pid=$!
   IFS= read -r -t "$limit_s" line <&"$said" || fail "$1 does not listen"
   echo "$line"
@@ -119,6 +119,43 @@ for ((tenths = 0; tenths < 10 * limit_s; ++tenths)); do
   sleep 0.1
 done
 echo "upload-1 holds: $(cat "$folder/upload-1")"
+rm -r "$folder"
+stop
+
+# get PATH [OPTION...]: what the server says to a request.
+get() {
+  local client
+  exec {client}<> "/dev/tcp/127.0.0.1/$port"
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&"$client"
+  sed '1,/^\r$/d' <&"$client"
+  exec {client}>&-
+}
+
+title "web: what is asked for decides who answers"
+start web
+get /
+echo
+get "/hello/%3CAda%3E"
+echo
+stop
+
+title "httpd: a folder, as a browser sees it"
+folder=$(mktemp -d)
+echo "these few words" > "$folder/words.txt"
+start httpd --dir "$folder"
+get / | sed -n 's|.*<a href="\([^".]*\.[^"]*\)".*|the listing has \1|p'
+echo "words.txt holds: $(get /words.txt)"
+rm -r "$folder"
+stop
+
+title "transfer: a file in pieces, several at a time"
+folder=$(mktemp -d)
+mkdir "$folder/there"
+head -c 3000000 /dev/zero > "$folder/zeros"
+start transfer serve --dir "$folder/there"
+run transfer put --chunk 500KiB --quiet "$folder/zeros" \
+  "http://127.0.0.1:$port/" | sed 's/ in .*//'
+cmp "$folder/zeros" "$folder/there/zeros" && echo "it is the same there"
 rm -r "$folder"
 stop
 

@@ -17,9 +17,14 @@ namespace {
 // is read at a time where the system refuses.
 constexpr std::size_t kFetchedBytes = std::size_t{256} << 10;
 
+// What is sent at once of a file that cannot lie elsewhere.
+constexpr std::size_t kMemoryBytes = std::size_t{4} << 20;
+
 /// Looks at both ends: what is read from a disk is read in order.
-bool lies_in_memory(int file, std::uint64_t offset, std::size_t size) noexcept {
-  const auto is_there = [file](std::uint64_t place) {
+bool lies_in_memory(const File& from, std::uint64_t offset,
+                    std::size_t size) noexcept {
+  if (from.in_memory()) return true;
+  const auto is_there = [file = from.fd()](std::uint64_t place) {
     char byte;
     return sys::uninterrupted([&] {
              return sys::file_calls->read_cached(
@@ -55,7 +60,7 @@ Task<std::size_t> read_and_send(const Connection& to, const File& from,
 Task<std::size_t> send_piece(const Connection& to, const File& from,
                              std::uint64_t offset, std::size_t size,
                              bool& refused) {
-  if (!lies_in_memory(from.fd(), offset, size)) {
+  if (!lies_in_memory(from, offset, size)) {
     co_await offload([&] { fetch(from.fd(), offset, size); });
   }
   SendFileEvent event(to, from, offset, size);
@@ -108,8 +113,9 @@ Task<FileSent> sendfile(const Connection& to, const File& from,
   std::unique_ptr<char[]> buffer;  // once it is refused
   while (done.bytes < count && !done.ended) {
     const std::uint64_t left = count - done.bytes;
-    const auto size =
-        static_cast<std::size_t>(std::min<std::uint64_t>(left, kFetchedBytes));
+    const std::size_t most =
+        from.in_memory() && !refused ? kMemoryBytes : kFetchedBytes;
+    auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, most));
     const std::uint64_t place = offset + done.bytes;
     std::size_t sent = 0;
     if (!refused) {
@@ -117,6 +123,7 @@ Task<FileSent> sendfile(const Connection& to, const File& from,
       if (refused) buffer.reset(new char[kFetchedBytes]);
     }
     if (refused) {
+      size = std::min(size, kFetchedBytes);
       const std::span<char> room(buffer.get(), size);
       sent = co_await read_and_send(to, from, place, room);
     }

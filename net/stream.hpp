@@ -1014,6 +1014,9 @@ class Stream {
   /// "127.0.0.1:50412" or "fd 7"; as in errors.
   std::string name() const;
 
+  /// What the events of other files are made of; null if it is closed.
+  internal::StreamCore* core() const noexcept { return core_; }
+
  private:
   friend CopyEvent copy(const Stream& from, const Stream& to,
                         std::uint64_t limit) noexcept;

@@ -19,15 +19,17 @@ namespace violet {
 namespace {
 
 constexpr const char* kNames[] = {
-    "socket",      "socketpair",  "bind",        "listen",       "accept",
-    "connect",     "recv",        "send",        "recvmsg",      "sendmsg",
-    "read",        "write",       "close",       "shutdown",     "getsockopt",
-    "setsockopt",  "getsockname", "getpeername", "duplicate",    "look_up",
-    "get_flags",   "set_flags",   "file_type",   "unlink",       "open",
-    "pread",       "pwrite",      "sendfile",    "seek",         "file_size",
-    "sync",        "truncate",    "rename",      "chmod",        "file_at",
-    "lock_folder", "backlog",     "poll",        "start_thread", "pipe",
-    "spawn",       "wait_child",  "kill",        "open_process", "allocate",
+    "socket",       "socketpair",  "bind",        "listen",     "accept",
+    "connect",      "recv",        "send",        "recvmsg",    "sendmsg",
+    "read",         "write",       "close",       "shutdown",   "getsockopt",
+    "setsockopt",   "getsockname", "getpeername", "duplicate",  "look_up",
+    "get_flags",    "set_flags",   "file_type",   "unlink",     "open",
+    "open_beneath", "list",        "pread",       "pwrite",     "sendfile",
+    "seek",         "file_size",   "sync",        "truncate",   "rename",
+    "status",       "status_at",   "lock",        "lock_range", "chmod",
+    "file_at",      "lock_folder", "backlog",     "poll",       "start_thread",
+    "pipe",         "spawn",       "wait_child",  "kill",       "open_process",
+    "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -363,6 +365,17 @@ int FaultPlan::open(const char* path, int flags, unsigned mode) noexcept {
   return Layer::open(path, flags, mode);
 }
 
+int FaultPlan::open_beneath(int folder, const char* path, int flags,
+                            bool cached_only) noexcept {
+  if (const int error = strike_interruptible(Call::kOpenBeneath)) return error;
+  return Layer::open_beneath(folder, path, flags, cached_only);
+}
+
+int FaultPlan::list(int folder, std::vector<std::string>& names) {
+  if (const int error = strike(Call::kList)) return error;
+  return Layer::list(folder, names);
+}
+
 ssize_t FaultPlan::pread(int fd, void* data, std::size_t size,
                          std::int64_t offset) noexcept {
   if (const int error = strike_interruptible(Call::kPread)) return error;
@@ -418,6 +431,27 @@ int FaultPlan::truncate(int fd, std::int64_t size) noexcept {
 int FaultPlan::rename(const char* from, const char* to) noexcept {
   if (const int error = strike(Call::kRename)) return error;
   return Layer::rename(from, to);
+}
+
+int FaultPlan::status(int fd, sys::FileStatus& status) noexcept {
+  if (const int error = strike(Call::kStatus)) return error;
+  return Layer::status(fd, status);
+}
+
+int FaultPlan::status_at(const char* path, sys::FileStatus& status) noexcept {
+  if (const int error = strike(Call::kStatusAt)) return error;
+  return Layer::status_at(path, status);
+}
+
+int FaultPlan::lock(int fd) noexcept {
+  if (const int error = strike(Call::kLock)) return error;
+  return Layer::lock(fd);
+}
+
+int FaultPlan::lock_range(int fd, std::int64_t begin,
+                          std::int64_t size) noexcept {
+  if (const int error = strike(Call::kLockRange)) return error;
+  return Layer::lock_range(fd, begin, size);
 }
 
 int FaultPlan::start_thread(void* (*body)(void*) noexcept,

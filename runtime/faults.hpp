@@ -60,6 +60,8 @@ enum class Call : std::uint8_t {
   kFileType,
   kUnlink,
   kOpen,
+  kOpenBeneath,
+  kList,
   kPread,  // also what lies in memory already
   kPwrite,
   kSendfile,
@@ -68,6 +70,10 @@ enum class Call : std::uint8_t {
   kSync,
   kTruncate,
   kRename,
+  kStatus,
+  kStatusAt,
+  kLock,
+  kLockRange,
   kChmod,
   kFileAt,
   kLockFolder,
@@ -81,7 +87,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 45;
+inline constexpr std::size_t kCallCount = 51;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -183,6 +189,9 @@ class FaultPlan final : public sys::Layer {
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
   int open(const char* path, int flags, unsigned mode) noexcept override;
+  int open_beneath(int folder, const char* path, int flags,
+                   bool cached_only) noexcept override;
+  int list(int folder, std::vector<std::string>& names) override;
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override;
   ssize_t pwrite(int fd, const void* data, std::size_t size,
@@ -198,6 +207,11 @@ class FaultPlan final : public sys::Layer {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int status(int fd, sys::FileStatus& status) noexcept override;
+  int status_at(const char* path, sys::FileStatus& status) noexcept override;
+  int lock(int fd) noexcept override;
+  int lock_range(int fd, std::int64_t begin,
+                 std::int64_t size) noexcept override;
   int chmod(const char* path, unsigned mode) noexcept override;
   int file_at(const char* path, sys::FileNumber& which) noexcept override;
   int lock_folder(const char* path) noexcept override;

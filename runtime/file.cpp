@@ -80,6 +80,7 @@ int internal::FileState::open(const FileOptions& options) noexcept {
     const int now = sys::calls->get_flags(number);
     if (now >= 0) sys::calls->set_flags(number, now & ~O_NONBLOCK);
   }
+  in_memory = sys::file_calls->in_memory(number);
   return 0;
 }
 
@@ -149,9 +150,12 @@ bool FileEvent::go_on() noexcept {
 /// Returns: false if the disk has to be asked.
 bool FileEvent::read_cached() noexcept {
   const ssize_t count = sys::uninterrupted([this] {
-    return sys::file_calls->read_cached(
-        state_->fd.get(), data_ + done_, std::min(size_ - done_, kCachedBytes),
-        offset_ + static_cast<std::int64_t>(done_));
+    const int fd = state_->fd.get();
+    const std::size_t most = std::min(size_ - done_, kCachedBytes);
+    const std::int64_t place = offset_ + static_cast<std::int64_t>(done_);
+    return state_->in_memory
+               ? sys::file_calls->pread(fd, data_ + done_, most, place)
+               : sys::file_calls->read_cached(fd, data_ + done_, most, place);
   });
   if (count >= 0) {
     ended_ = count == 0;

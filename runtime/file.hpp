@@ -66,6 +66,7 @@ struct FileState {
   std::int64_t position = 0;  // of the next read() or write()
   bool positioned = false;    // one of those is under way
   bool tells_cached = true;   // until the system says that it cannot
+  bool in_memory = false;     // it never has to ask a disk
 };
 
 }  // namespace internal
@@ -229,6 +230,9 @@ class File {
 
   /// The descriptor, still owned by the file; -1 if it is closed.
   int fd() const noexcept { return state_ ? state_->fd.get() : -1; }
+
+  /// True if to read it never waits for a disk; see FileCalls::in_memory.
+  bool in_memory() const noexcept { return state_ && state_->in_memory; }
 
   /// As it was opened.
   std::string path() const { return state_ ? state_->path : std::string(); }

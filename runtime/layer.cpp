@@ -126,6 +126,15 @@ int Layer::open(const char* path, int flags, unsigned mode) noexcept {
   return files_below_.open(path, flags, mode);
 }
 
+int Layer::open_beneath(int folder, const char* path, int flags,
+                        bool cached_only) noexcept {
+  return files_below_.open_beneath(folder, path, flags, cached_only);
+}
+
+int Layer::list(int folder, std::vector<std::string>& names) {
+  return files_below_.list(folder, names);
+}
+
 ssize_t Layer::pread(int fd, void* data, std::size_t size,
                      std::int64_t offset) noexcept {
   return files_below_.pread(fd, data, size, offset);
@@ -144,6 +153,10 @@ ssize_t Layer::read_cached(int fd, void* data, std::size_t size,
 ssize_t Layer::write_cached(int fd, const void* data,
                             std::size_t size) noexcept {
   return files_below_.write_cached(fd, data, size);
+}
+
+bool Layer::in_memory(int fd) noexcept {
+  return files_below_.in_memory(fd);
 }
 
 ssize_t Layer::sendfile(int socket, int file, std::int64_t offset,
@@ -169,6 +182,22 @@ int Layer::truncate(int fd, std::int64_t size) noexcept {
 
 int Layer::rename(const char* from, const char* to) noexcept {
   return files_below_.rename(from, to);
+}
+
+int Layer::status(int fd, FileStatus& status) noexcept {
+  return files_below_.status(fd, status);
+}
+
+int Layer::status_at(const char* path, FileStatus& status) noexcept {
+  return files_below_.status_at(path, status);
+}
+
+int Layer::lock(int fd) noexcept {
+  return files_below_.lock(fd);
+}
+
+int Layer::lock_range(int fd, std::int64_t begin, std::int64_t size) noexcept {
+  return files_below_.lock_range(fd, begin, size);
 }
 
 int Layer::chmod(const char* path, unsigned mode) noexcept {

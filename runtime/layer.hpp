@@ -53,6 +53,9 @@ class Layer : public Calls, public FileCalls {
   int file_type(int fd) noexcept override;
   int unlink(const char* path) noexcept override;
   int open(const char* path, int flags, unsigned mode) noexcept override;
+  int open_beneath(int folder, const char* path, int flags,
+                   bool cached_only) noexcept override;
+  int list(int folder, std::vector<std::string>& names) override;
   ssize_t pread(int fd, void* data, std::size_t size,
                 std::int64_t offset) noexcept override;
   ssize_t pwrite(int fd, const void* data, std::size_t size,
@@ -61,6 +64,7 @@ class Layer : public Calls, public FileCalls {
                       std::int64_t offset) noexcept override;
   ssize_t write_cached(int fd, const void* data,
                        std::size_t size) noexcept override;
+  bool in_memory(int fd) noexcept override;
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override;
   std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;
@@ -68,6 +72,11 @@ class Layer : public Calls, public FileCalls {
   int sync(int fd, bool data_only) noexcept override;
   int truncate(int fd, std::int64_t size) noexcept override;
   int rename(const char* from, const char* to) noexcept override;
+  int status(int fd, FileStatus& status) noexcept override;
+  int status_at(const char* path, FileStatus& status) noexcept override;
+  int lock(int fd) noexcept override;
+  int lock_range(int fd, std::int64_t begin,
+                 std::int64_t size) noexcept override;
   int chmod(const char* path, unsigned mode) noexcept override;
   int file_at(const char* path, FileNumber& which) noexcept override;
   int lock_folder(const char* path) noexcept override;

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 struct msghdr;
@@ -39,6 +40,14 @@ struct FileNumber {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   bool operator==(const FileNumber&) const = default;
+};
+
+/// What stat(2) tells of a file.
+struct FileStatus {
+  FileNumber number;
+  int type = 0;  ///< st_mode & S_IFMT
+  std::int64_t size = 0;
+  std::int64_t modified_ns = 0;  ///< since the epoch
 };
 
 /// Answers what getaddrinfo(3) is asked, which may take seconds. Whoever asks
@@ -121,6 +130,15 @@ class FileCalls {
   virtual int duplicate(int fd) noexcept;  ///< close-on-exec
   /// Always close-on-exec.
   virtual int open(const char* path, int flags, unsigned mode) noexcept;
+  /// Opens what lies below a folder and nowhere else: -EXDEV for a symbolic
+  /// link that leads out of it, -ELOOP for any where the system cannot tell.
+  /// With `cached_only` -EAGAIN if that would have to ask the disk, or if the
+  /// system cannot tell.
+  virtual int open_beneath(int folder, const char* path, int flags,
+                           bool cached_only) noexcept;
+  /// The names in an open folder but for "." and "..", in no order.
+  /// Throws: std::bad_alloc.
+  virtual int list(int folder, std::vector<std::string>& names);
   virtual ssize_t pread(int fd, void* data, std::size_t size,
                         std::int64_t offset) noexcept;
   virtual ssize_t pwrite(int fd, const void* data, std::size_t size,
@@ -133,6 +151,9 @@ class FileCalls {
   /// The same for writing, at the descriptor's own offset.
   virtual ssize_t write_cached(int fd, const void* data,
                                std::size_t size) noexcept;
+  /// True for a file that has no other place than memory (tmpfs): to read it
+  /// never waits for a disk. Those file systems do not know RWF_NOWAIT.
+  virtual bool in_memory(int fd) noexcept;
   /// From a file to a socket. -EINVAL or -ENOSYS if the system cannot do it.
   virtual ssize_t sendfile(int socket, int file, std::int64_t offset,
                            std::size_t size) noexcept;
@@ -142,6 +163,17 @@ class FileCalls {
   virtual int sync(int fd, bool data_only) noexcept;
   virtual int truncate(int fd, std::int64_t size) noexcept;
   virtual int rename(const char* from, const char* to) noexcept;
+  virtual int status(int fd, FileStatus& status) noexcept;  ///< fstat(2)
+  /// lstat(2).
+  virtual int status_at(const char* path, FileStatus& status) noexcept;
+  /// Takes the flock(2) of an open file, for as long as it is open. Does not
+  /// wait for it: -EWOULDBLOCK.
+  virtual int lock(int fd) noexcept;
+  /// The same for some bytes of it, against all who have opened it by
+  /// themselves. Where the system has no such locks for them (F_OFD_SETLK),
+  /// the whole file is locked.
+  virtual int lock_range(int fd, std::int64_t begin,
+                         std::int64_t size) noexcept;
   /// Starts a thread that runs by itself: detached, and with all signals
   /// blocked but those that tell of its own faults.
   /// Returns: 0 or a negated error number.
@@ -159,6 +191,10 @@ class FileCalls {
 
   virtual ~FileCalls() = default;
 };
+
+/// What open_beneath() does where the system has no such call: it opens folder
+/// after folder, and follows no symbolic link.
+int open_by_segments(int folder, const char* path, int flags) noexcept;
 
 /// No SIGPIPE for this send. Where there is no such flag (macOS), each socket
 /// is told so once.

@@ -3,9 +3,11 @@
 //
 // By itself, so that a program that has none does not carry it.
 // SPDX-License-Identifier: MIT
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -13,13 +15,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <linux/magic.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
+#if __has_include(<linux/openat2.h>)
+#include <linux/openat2.h>
+#endif
 #else
 #include <sys/event.h>
 #endif
 
+#include <array>
+#include <climits>
 #include <cstdio>
+#include <cstring>
 #include <initializer_list>
 
 #include "sys.hpp"
@@ -35,6 +45,88 @@ int FileCalls::duplicate(int fd) noexcept {
 
 int FileCalls::open(const char* path, int flags, unsigned mode) noexcept {
   return checked(::open(path, flags | O_CLOEXEC, static_cast<mode_t>(mode)));
+}
+
+namespace {
+// What O_NOFOLLOW says of a symbolic link.
+#if defined(__FreeBSD__) || defined(__DragonFly__)
+constexpr int kNoLink = EMLINK;
+#elif defined(__NetBSD__)
+constexpr int kNoLink = EFTYPE;
+#else
+constexpr int kNoLink = ELOOP;
+#endif
+}  // namespace
+
+int open_by_segments(int folder, const char* path, int flags) noexcept {
+  int at = folder;
+  for (;;) {
+    std::array<char, NAME_MAX + 1> name;
+    const std::size_t size = std::strcspn(path, "/");
+    if (size > NAME_MAX) break;
+    std::memcpy(name.data(), path, size);
+    name[size] = '\0';
+    if (std::strcmp(name.data(), "..") == 0) {
+      if (at != folder) ::close(at);
+      return -EXDEV;
+    }
+    path += size;
+    const bool last = *path == '\0';
+    const int how = last ? flags : O_RDONLY | O_DIRECTORY;
+    const int next =
+        checked(::openat(at, name.data(), how | O_NOFOLLOW | O_CLOEXEC));
+    if (at != folder) ::close(at);
+    if (last || next < 0) return next == -kNoLink ? -ELOOP : next;
+    at = next;
+    ++path;
+  }
+  if (at != folder) ::close(at);
+  return -ENAMETOOLONG;
+}
+
+int FileCalls::open_beneath(int folder, const char* path, int flags,
+                            bool cached_only) noexcept {
+#if defined(__NR_openat2) && defined(RESOLVE_CACHED)
+  open_how how{};
+  how.flags = static_cast<unsigned>(flags) | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH;
+  if (cached_only) how.resolve |= RESOLVE_CACHED;
+  constexpr int kTries = 16;  // something may be renamed meanwhile
+  for (int i = 0; i < kTries; ++i) {
+    const auto opened = static_cast<int>(
+        checked(::syscall(__NR_openat2, folder, path, &how, sizeof how)));
+    if (opened == -EAGAIN && !cached_only) continue;
+    // An old kernel, or one that was told to know nothing of the call.
+    if (opened != -ENOSYS && opened != -EPERM && opened != -EINVAL) {
+      return opened;
+    }
+    break;
+  }
+#endif
+  return cached_only ? -EAGAIN : open_by_segments(folder, path, flags);
+}
+
+int FileCalls::list(int folder, std::vector<std::string>& names) {
+  const int own =
+      checked(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (own < 0) return own;
+  struct Closer {
+    void operator()(DIR* dir) const noexcept { ::closedir(dir); }
+  };
+  const std::unique_ptr<DIR, Closer> dir(::fdopendir(own));
+  if (dir == nullptr) {
+    const int error = -errno;
+    ::close(own);
+    return error;
+  }
+  errno = 0;
+  while (const dirent* const entry = ::readdir(dir.get())) {
+    const char* const name = entry->d_name;
+    const bool itself = std::strcmp(name, ".") == 0;
+    if (!itself && std::strcmp(name, "..") != 0) names.emplace_back(name);
+    errno = 0;
+  }
+  return -errno;
 }
 
 ssize_t FileCalls::pread(int fd, void* data, std::size_t size,
@@ -73,6 +165,17 @@ ssize_t FileCalls::write_cached(int, const void*, std::size_t) noexcept {
 }
 
 #endif
+
+bool FileCalls::in_memory(int fd) noexcept {
+#if defined(__linux__)
+  struct statfs system;
+  if (::fstatfs(fd, &system) != 0) return false;
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+#else
+  static_cast<void>(fd);
+  return false;
+#endif
+}
 
 ssize_t FileCalls::sendfile(int socket, int file, std::int64_t offset,
                             std::size_t size) noexcept {
@@ -127,6 +230,56 @@ int FileCalls::truncate(int fd, std::int64_t size) noexcept {
 
 int FileCalls::rename(const char* from, const char* to) noexcept {
   return checked(::rename(from, to));
+}
+
+namespace {
+int fill(FileStatus& status, const struct stat& found) noexcept {
+#ifdef __APPLE__
+  const timespec& time = found.st_mtimespec;
+#else
+  const timespec& time = found.st_mtim;
+#endif
+  status.number.device = static_cast<std::uint64_t>(found.st_dev);
+  status.number.inode = static_cast<std::uint64_t>(found.st_ino);
+  status.type = static_cast<int>(found.st_mode & S_IFMT);
+  status.size = found.st_size;
+  status.modified_ns =
+      std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_nsec};
+  return 0;
+}
+}  // namespace
+
+int FileCalls::status(int fd, FileStatus& status) noexcept {
+  struct stat found;
+  const int result = checked(::fstat(fd, &found));
+  return result < 0 ? result : fill(status, found);
+}
+
+int FileCalls::status_at(const char* path, FileStatus& status) noexcept {
+  struct stat found;
+  const int result = checked(::lstat(path, &found));
+  return result < 0 ? result : fill(status, found);
+}
+
+int FileCalls::lock(int fd) noexcept {
+  return uninterrupted(
+      [fd] { return checked(::flock(fd, LOCK_EX | LOCK_NB)); });
+}
+
+int FileCalls::lock_range(int fd, std::int64_t begin,
+                          std::int64_t size) noexcept {
+#ifdef F_OFD_SETLK
+  struct flock range{};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(begin);
+  range.l_len = static_cast<off_t>(size);
+  const int result = checked(::fcntl(fd, F_OFD_SETLK, &range));
+  return result == -EACCES || result == -EAGAIN ? -EWOULDBLOCK : result;
+#else
+  static_cast<void>(begin), static_cast<void>(size);
+  return lock(fd);
+#endif
 }
 
 int FileCalls::start_thread(void* (*body)(void*) noexcept,

@@ -48,6 +48,7 @@ Task<std::string> read_to_end(const D& from) {
 class Disk : public sys::Calls, public sys::FileCalls {
  public:
   explicit Disk(int error = EAGAIN) noexcept : error_(error) {}
+  bool in_memory(int) noexcept override { return false; }  // as on a disk
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {
     ++asked;
     return -error_;

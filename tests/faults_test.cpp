@@ -166,6 +166,9 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.backlog(listener.get()) == 0);
   CHECK(files.rename("/nonexistent/violet", "/nonexistent/other") == -ENOENT);
   CHECK(files.open("/nonexistent/violet", O_RDONLY, 0) == -ENOENT);
+  CHECK(files.open_beneath(-1, "violet", O_RDONLY, false) == -EBADF);
+  std::vector<std::string> entries;
+  CHECK(files.list(-1, entries) == -EBADF);
   char path[] = "/tmp/violet_faults_test_XXXXXX";
   const Fd file(::mkostemp(path, O_CLOEXEC));
   ::unlink(path);
@@ -175,6 +178,12 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.seek(file.get(), 3, SEEK_SET) == 3);
   CHECK(files.file_size(file.get()) == 4);
   CHECK(files.truncate(file.get(), 2) == 0);
+  sys::FileStatus status;
+  CHECK(files.status(file.get(), status) == 0);
+  CHECK(status.size == 2);
+  CHECK(files.status_at("/nonexistent/violet", status) == -ENOENT);
+  CHECK(files.lock(file.get()) == 0);
+  CHECK(files.lock_range(file.get(), 0, 1) == 0);
   CHECK(files.sync(file.get(), false) == 0);
   const ssize_t sent = files.sendfile(fds[0], file.get(), 0, 1);
   CHECK((sent == 1 || sent == -EINVAL || sent == -ENOSYS ||
@@ -238,11 +247,17 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(calls.backlog(-1) == -EIO);
   CHECK(files.rename("/", "/") == -EIO);
   CHECK(files.open("/", O_RDONLY, 0) == -EIO);
+  CHECK(files.open_beneath(-1, "violet", O_RDONLY, false) == -EIO);
+  CHECK(files.list(-1, entries) == -EIO);
   CHECK(files.pwrite(-1, "0123", 4, 0) == -EIO);
   CHECK(files.pread(-1, &byte, 1, 0) == -EIO);
   CHECK(files.seek(-1, 0, SEEK_SET) == -EIO);
   CHECK(files.file_size(-1) == -EIO);
   CHECK(files.truncate(-1, 0) == -EIO);
+  CHECK(files.status(-1, status) == -EIO);
+  CHECK(files.status_at("/", status) == -EIO);
+  CHECK(files.lock(-1) == -EIO);
+  CHECK(files.lock_range(-1, 0, 1) == -EIO);
   CHECK(files.sync(-1, false) == -EIO);
   CHECK(files.sendfile(-1, -1, 0, 1) == -EIO);
   CHECK(files.duplicate(-1) == -EIO);

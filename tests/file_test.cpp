@@ -78,6 +78,7 @@ Task<std::string> error_of(Task<> task) {
 class Uncached : public sys::Calls, public sys::FileCalls {
  public:
   explicit Uncached(int error) noexcept : error_(error) {}
+  bool in_memory(int) noexcept override { return false; }  // as on a disk
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {
     ++asked;
     return -error_;
@@ -107,6 +108,7 @@ class Stuck : public sys::Calls, public sys::FileCalls {
     wait();
     return FileCalls::pwrite(fd, data, size, offset);
   }
+  bool in_memory(int) noexcept override { return false; }  // as on a disk
   ssize_t read_cached(int, void*, std::size_t, std::int64_t) noexcept override {
     return -EAGAIN;
   }

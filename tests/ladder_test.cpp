@@ -69,14 +69,14 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-const Words kPrograms{"hello", "sleepy", "delegation",    "produce",
-                      "greet", "echo",   "echo_blocking", "echo_callbacks",
-                      "ipc",   "crawler"};
+const Words kPrograms{"hello", "sleepy",  "delegation",    "produce",
+                      "greet", "echo",    "echo_blocking", "echo_callbacks",
+                      "ipc",   "crawler", "web",           "httpd"};
 
 /// What a program needs to run in a test.
 Words usual_options(const std::string& name) {
-  const bool serves =
-      name == "greet" || name == "upload" || contains(name, "echo");
+  const bool serves = name == "greet" || name == "upload" || name == "web" ||
+                      name == "httpd" || contains(name, "echo");
   if (name == "crawler") return {"--pages", "2", "--delay", "1ms"};
   return serves ? Words{"--port", "0"} : Words{};
 }
@@ -699,6 +699,7 @@ TEST_CASE("demo: runs every program, and stops by itself", "[ladder]") {
                  "the second client got nothing within two seconds\n"));
   CHECK(count_of(demo.out(), "the second client got: are you there?\n") == 2);
   CHECK(count_of(demo.out(), "client: Hello, ") == 5);
+  CHECK(contains(demo.out(), "\nit is the same there\n"));
 }
 
 TEST_CASE("ladder: each rung is in the README, and says what is new",

@@ -25,8 +25,8 @@ using Words = std::vector<std::string>;
 /// A finished run of load against a port of this machine.
 struct Load {
   explicit Load(const std::string& target, Words options = {},
-                Setup setup = Setup()) {
-    options.insert(options.begin(), {build_path("load"), "echo", target});
+                Setup setup = Setup(), const char* kind = "echo") {
+    options.insert(options.begin(), {build_path("load"), kind, target});
     Program program(options, setup);
     end = program.wait();
     out = program.out();
@@ -40,6 +40,19 @@ struct Load {
     const auto at = out.find('"' + key + "\": ");
     if (at == out.npos) fail("no " + key + " in " + out);
     return std::strtod(out.c_str() + at + key.size() + 4, nullptr);
+  }
+};
+
+/// The same of an HTTP server, at "HOST:PORT".
+struct HttpLoad : Load {
+  explicit HttpLoad(const std::string& where, Words options = {},
+                    Setup setup = Setup())
+      : Load("http://" + where + "/", with_json(std::move(options)), setup,
+             "http") {}
+
+  static Words with_json(Words options) {
+    options.push_back("--json");
+    return options;
   }
 };
 
@@ -92,6 +105,25 @@ void echo_some(int client, std::size_t most,
     ::send(client, data.data(), data.size(), MSG_NOSIGNAL);
   }
 }
+
+/// Answers each request with `reply`.
+OddServer answering(std::string reply, int most = 1'000'000) {
+  return OddServer([reply = std::move(reply), most](int client) {
+    std::string got;
+    char buffer[4096];
+    for (int left = most; left > 0;) {
+      const ssize_t count = ::recv(client, buffer, sizeof buffer, 0);
+      if (count <= 0) return;
+      got.append(buffer, static_cast<std::size_t>(count));
+      for (std::size_t at; (at = got.find("\r\n\r\n")) != got.npos; --left) {
+        got.erase(0, at + 4);
+        ::send(client, reply.data(), reply.size(), MSG_NOSIGNAL);
+      }
+    }
+  });
+}
+
+const std::string kOk = "HTTP/1.1 200 OK\r\n";
 
 }  // namespace
 
@@ -245,10 +277,10 @@ TEST_CASE("load: what is no target is refused", "[load]") {
   CHECK(Load("example:80").end.code == 2);
   Program bare({build_path("load")});
   CHECK(bare.wait().code == 2);
-  CHECK(bare.err() == "load: echo is missing; try --help\n");
-  Program other({build_path("load"), "http", "127.0.0.1:1"});
+  CHECK(bare.err() == "load: echo|http is missing; try --help\n");
+  Program other({build_path("load"), "ftp", "127.0.0.1:1"});
   CHECK(other.wait().code == 2);
-  CHECK(other.err() == "load: 'http' is not a kind of load; try --help\n");
+  CHECK(other.err() == "load: 'ftp' is not a kind of load; try --help\n");
   CHECK(Load("127.0.0.1:1", {"--size", "5TiB"}).end.code == 2);
   CHECK(Load("127.0.0.1:1", {"--seconds", "0"}).end.code == 2);
 }
@@ -271,4 +303,134 @@ TEST_CASE("load: a report that cannot be written is a failure", "[load]") {
   CHECK(load.err == "load: write stdout: No space left on device\n");
   setup.out = Setup::kBrokenPipe;
   CHECK(Load(echo.target, {"--seconds", "20ms"}, setup).end.code == 0);
+}
+
+// ------------------------------------------------------------------------ HTTP
+
+TEST_CASE("load: every request to a good HTTP server is answered", "[load]") {
+  for (const std::string& reply :
+       {kOk + "Content-Length: 5\r\n\r\nhello",
+        kOk + "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n"
+              "0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n" + kOk +
+            "Content-Length: 5\r\n\r\nhello"}) {
+    const OddServer server = answering(reply);
+    const HttpLoad load(server.target, {"--requests", "100"});
+    CAPTURE(load.out, load.err);
+    CHECK(load.end.code == 0);
+    CHECK(load.err == "");
+    CHECK(load.value("requests") == 100);
+    CHECK(load.value("bytes") == static_cast<double>(100 * reply.size()));
+    CHECK(load.value("failures") == 0);
+    CHECK(load.value("reconnects") == 0);
+    CHECK(contains(load.out, "\"statuses\": {\"200\": 100}"));
+    CHECK(contains(load.out, "\"body_bytes\": {\"min\": 5, \"max\": 5}"));
+    CHECK(load.value("p50") <= load.value("p99"));
+  }
+}
+
+TEST_CASE("load: statuses other than 200 are counted, and no failures",
+          "[load]") {
+  const OddServer server =
+      answering("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+  const HttpLoad load(server.target, {"--requests", "3"});
+  CHECK(load.end.code == 0);
+  CHECK(contains(load.out, "\"statuses\": {\"503\": 3}"));
+}
+
+TEST_CASE("load: a server that closes is connected to again", "[load]") {
+  for (const std::string& reply :
+       {kOk + "Connection: close\r\nContent-Length: 2\r\n\r\nab",
+        kOk + "\r\nuntil the end"}) {
+    const OddServer server = answering(reply, 1);
+    const HttpLoad load(server.target, {"--requests", "5"});
+    CAPTURE(load.out, load.err);
+    CHECK(load.end.code == 0);
+    CHECK(load.value("requests") == 5);
+    CHECK(load.value("reconnects") == 4);
+    CHECK(load.value("failures") == 0);
+  }
+}
+
+TEST_CASE(
+    "load: a reply that is cut, malformed or too long is a failure, and "
+    "the rest goes on",
+    "[load]") {
+  const struct {
+    std::string reply;
+    const char* said;
+  } bad[] = {
+      {kOk + "Content-Length: 5\r\n\r\nhell", "the body ends too early"},
+      {kOk + "Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
+       "the body ends too early"},
+      {kOk + "Content-Length: 5\r\n\r\nhello!",
+       "1 bytes after the end of a reply"},
+      {"hello\r\n", "the first line is not version and status"},
+      {"", "the connection ended, no reply"},
+  };
+  for (const auto& [reply, said] : bad) {
+    const OddServer server = answering(reply, 1);
+    const HttpLoad load(server.target, {"--requests", "2"});
+    CAPTURE(load.out, load.err);
+    CHECK(load.end.code == 1);
+    CHECK(contains(load.err, std::string("load: a request failed: ")));
+    CHECK(contains(load.err, said));
+    CHECK(contains(load.err, "load: 2 of 2 requests failed"));
+    CHECK(load.value("failures") == 2);
+    CHECK(load.value("requests") == 0);
+  }
+}
+
+TEST_CASE("load: requests are shared by connections, and due at a rate",
+          "[load]") {
+  // One client at a time, as OddServer is, would never see a second.
+  Program server({build_path("web"), "--port", "0", "--quiet"});
+  const std::string first = server.line();
+  const std::string where = first.substr(first.rfind(' ') + 1);
+  const HttpLoad all(where, {"--connections", "7", "--requests", "100"});
+  CAPTURE(all.out, all.err);
+  CHECK(all.end.code == 0);
+  CHECK(all.value("requests") == 100);
+  const HttpLoad paced(
+      where, {"--connections", "3", "--rate", "100", "--seconds", "200ms"});
+  CHECK(paced.end.code == 0);
+  CHECK(paced.value("requests") >= 1);
+  CHECK(paced.value("requests") <= 20);
+  const Load told("http://" + where + "/", {"--requests", "5"}, Setup(),
+                  "http");
+  CHECK(contains(told.out, "1 connections, GET http://" + where + "/, "));
+  CHECK(contains(told.out, "\nstatuses   5 of 200\n"));
+  CHECK(contains(told.out, " bytes each\n"));
+  CHECK(contains(told.out, "\nfailures   0 requests, 0 connections made"));
+}
+
+TEST_CASE(
+    "load: at a rate a stalled reply is charged with all that it held "
+    "up",
+    "[load]") {
+  const OddServer server([](int client) {
+    std::this_thread::sleep_for(400ms);
+    const std::string reply = kOk + "Content-Length: 0\r\n\r\n";
+    char buffer[4096];
+    while (::recv(client, buffer, sizeof buffer, 0) > 0) {
+      ::send(client, reply.data(), reply.size(), MSG_NOSIGNAL);
+    }
+  });
+  const HttpLoad load(server.target, {"--requests", "400", "--rate", "1000"});
+  CHECK(load.end.code == 0);
+  CHECK(load.value("requests") == 400);
+  CHECK(load.value("p50") > 100'000);  // 200 ms if the machine is quick
+}
+
+TEST_CASE("load: what is no URL is refused, and nobody there is told",
+          "[load]") {
+  const Load bad("127.0.0.1:80", {}, Setup(), "http");
+  CHECK(bad.end.code == 2);
+  CHECK(bad.err ==
+        "load: '127.0.0.1:80' is not a URL that begins with "
+        "http://; try --help\n");
+  CHECK(Load("https://a/", {}, Setup(), "http").end.code == 2);
+  const HttpLoad none("127.0.0.1:1");
+  CHECK(none.end.code == 1);
+  CHECK(none.err == "load: connect 127.0.0.1:1: Connection refused\n");
 }

@@ -131,6 +131,8 @@ class TemporaryFolder {
     ::rmdir(path_.c_str());
   }
 
+  const std::string& path() const { return path_; }
+
   /// The path of a file in it, which will be removed if it is there.
   const std::string& file(const std::string& name) {
     files_.reserve(100);  // the references stay

@@ -50,6 +50,7 @@ class Special : public sys::Calls, public sys::FileCalls {
     return refuse != 0 ? -refuse
                        : FileCalls::sendfile(socket, file, offset, size);
   }
+  bool in_memory(int) noexcept override { return false; }  // as on a disk
   bool cold = false;
   int refuse = 0;
   int sendfiles = 0;

@@ -196,13 +196,16 @@ TEST_CASE("single: every file is in one of the headers, once", "[single]") {
   CHECK(contains(kit, "// ---- runtime/testing.hpp\n"));
 }
 
-TEST_CASE("single: the headers need no other file and say their licence",
+TEST_CASE("single: what they need is one header, and they say their licence",
           "[single]") {
   const std::string header = contents(build_path(kHeader));
   const std::string kit = contents(build_path(kKit));
   CHECK(line_of(header, "#include \"") == "");
-  CHECK(count_of(kit, "#include \"../violet.hpp\"\n") == 1);
-  CHECK(count_of(kit, "\n#include \"") == 1);
+  for (const std::string& beside : {kKit, kHttp}) {
+    const std::string text = contents(build_path(beside));
+    CHECK(count_of(text, "#include \"../violet.hpp\"\n") == 1);
+    CHECK(count_of(text, "\n#include \"") == 1);
+  }
   std::istringstream licence(contents("LICENSE"));
   for (std::string line; std::getline(licence, line);) {
     CAPTURE(line);

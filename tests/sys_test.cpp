@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/sys.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/stat.h>
@@ -174,6 +175,57 @@ TEST_CASE("sys: only one has the lock of a folder", "[sys]") {
   sys::calls->close(second);
   CHECK(::rmdir(folder) == 0);
   CHECK(sys::calls->lock_folder("/dev/null") == -ENOTDIR);
+}
+
+TEST_CASE("sys: status_at tells what a file is, its size and its age",
+          "[sys]") {
+  char path[] = "/tmp/violet_test_XXXXXX";
+  const int file = ::mkostemp(path, O_CLOEXEC);
+  CHECK(sys::file_calls->pwrite(file, "12345", 5, 0) == 5);
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  sys::FileStatus status;
+  CHECK(sys::file_calls->status_at(path, status) == 0);
+  CHECK(status.type == S_IFREG);
+  sys::FileStatus of_open;
+  CHECK(sys::file_calls->status(file, of_open) == 0);
+  CHECK(of_open.number == status.number);
+  CHECK(of_open.modified_ns == status.modified_ns);
+  CHECK(status.size == 5);
+  CHECK(status.modified_ns / 1'000'000'000 >= now.tv_sec - 60);
+  CHECK(status.modified_ns / 1'000'000'000 <= now.tv_sec + 60);
+  sys::FileNumber which;
+  CHECK(sys::calls->file_at(path, which) == S_IFREG);
+  CHECK(status.number == which);
+  CHECK(::unlink(path) == 0);
+  CHECK(sys::file_calls->status_at(path, status) == -ENOENT);
+  sys::calls->close(file);
+}
+
+TEST_CASE("sys: who has opened a file has its lock, or that of some bytes",
+          "[sys]") {
+  char path[] = "/tmp/violet_test_XXXXXX";
+  const int first = ::mkostemp(path, O_CLOEXEC);
+  const int second = ::open(path, O_RDWR | O_CLOEXEC);
+  auto& files = *sys::file_calls;
+  CHECK(files.lock(first) == 0);
+  CHECK(files.lock(second) == -EWOULDBLOCK);
+  sys::calls->close(first);
+  CHECK(files.lock(second) == 0);
+  sys::calls->close(second);
+
+  const int one = ::open(path, O_RDWR | O_CLOEXEC);
+  const int other = ::open(path, O_RDWR | O_CLOEXEC);
+  CHECK(files.lock_range(one, 10, 10) == 0);
+  CHECK(files.lock_range(other, 19, 2) == -EWOULDBLOCK);
+#ifdef F_OFD_SETLK
+  CHECK(files.lock_range(other, 20, 2) == 0);
+  CHECK(files.lock_range(one, 0, 21) == -EWOULDBLOCK);
+#endif
+  sys::calls->close(one);
+  CHECK(files.lock_range(other, 19, 2) == 0);
+  sys::calls->close(other);
+  CHECK(::unlink(path) == 0);
 }
 
 TEST_CASE("sys: backlog counts who waits to be accepted", "[sys]") {

@@ -1,6 +1,6 @@
-// http.hpp - the front door to HTTP/1.1: messages, bodies, ranges.
+// http.hpp - the front door to HTTP/1.1.
 //
-// Built on: nothing but the standard library.
+// Built on: all of net.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -12,3 +12,11 @@
 #include "parse.hpp"
 #include "body.hpp"
 #include "range.hpp"
+#include "wire.hpp"
+#include "exchange.hpp"
+#include "router.hpp"
+#include "files.hpp"
+#include "server.hpp"
+#include "url.hpp"
+#include "pool.hpp"
+#include "client.hpp"

@@ -1,0 +1,645 @@
+// get.cpp - fetches a file in pieces, several at a time.
+//
+// The server is asked for one byte. Who answers with that has told how long
+// the file is, and is asked for the rest in pieces, by any number of jobs on
+// one loop or on several. Who sends all of it instead is listened to.
+//
+// What comes is written to FILE.part, at its place; FILE.part.state tells what
+// of it is there. The second is written after the first is on the disk, so
+// that it never tells too much, once a second and however the program ends.
+// Each request says of which version it wants a piece (If-Range), and each
+// answer is compared with the first: pieces of two versions are never mixed.
+// SPDX-License-Identifier: MIT
+#include "get.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "../../net/http/http.hpp"
+#include "../args.hpp"
+#include "byte_set.hpp"
+#include "meter.hpp"
+#include "sha256.hpp"
+
+namespace transfer {
+
+using namespace violet;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr std::size_t kBlockBytes = std::size_t{256} << 10;
+constexpr std::string_view kMagic = "violet transfer get 1";
+
+struct Settings {
+  std::string url;
+  std::string file;
+  std::uint64_t chunk = std::uint64_t{5} << 20;
+  std::size_t parallel = 8;
+  int threads = 1;
+  int retries = 8;
+  bool quiet = false;
+};
+
+/// The server does not have it, or not any more, however often it is asked.
+class Rejected : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// What went wrong may pass; so may what the connection throws.
+class Passing : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+bool may_pass(int status) {
+  if (status == 408 || status == 429) return true;
+  return status >= 500 && status != 501 && status != 505;
+}
+
+/// A version of the file.
+struct Version {
+  std::uint64_t size = 0;
+  std::string tag;       // a strong ETag; empty if there is none
+  std::string modified;  // Last-Modified; the same
+
+  friend bool operator==(const Version&, const Version&) = default;
+};
+
+Version version_of(const http::Response& reply, std::uint64_t size) {
+  Version version;
+  version.size = size;
+  const auto tag = http::parse_etag(reply.fields().find("ETag").value_or(""));
+  if (tag && !tag->weak) version.tag = concat({"\"", tag->opaque, "\""});
+  version.modified = reply.fields().find("Last-Modified").value_or("");
+  return version;
+}
+
+/// The digits of a "Repr-Digest: sha-256=:...:" (RFC 9530); empty without one.
+std::string digest_of(const http::Fields& fields) {
+  constexpr std::string_view kName = "sha-256=:";
+  constexpr std::string_view kLetters =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const std::string_view text = fields.find("Repr-Digest").value_or("");
+  const auto at = text.find(kName);
+  if (at == text.npos) return {};
+  std::string digits;
+  unsigned bits = 0;
+  unsigned held = 0;
+  for (const char c : text.substr(at + kName.size())) {
+    const auto value = kLetters.find(c);
+    if (value == kLetters.npos) break;
+    held = (held << 6 | static_cast<unsigned>(value)) & 0xffff;
+    for (bits += 6; bits >= 4; bits -= 4) {
+      digits += "0123456789abcdef"[held >> (bits - 4) & 15];
+    }
+  }
+  return digits.size() >= 64 ? digits.substr(0, 64) : std::string();
+}
+
+// ------------------------------------------------------------ what is there
+
+/// Which bytes are there and who fetches the others. All loops share it.
+class Book {
+ public:
+  enum class Next { kPiece, kWait, kDone };
+
+  /// Cuts what is not there into pieces. Returns: the bytes that are there.
+  std::uint64_t begin(const Version& version, ByteSet have,
+                      std::uint64_t chunk) {
+    const std::lock_guard lock(mutex_);
+    version_ = version;
+    have_ = std::move(have);
+    std::uint64_t left = 0;
+    for (ByteRange rest : have_.missing({0, version.size})) {
+      left += rest.size();
+      for (; rest.size() > 0; rest.begin = pieces_.back().end) {
+        const std::uint64_t end = std::min(rest.begin + chunk, rest.end);
+        pieces_.push_back({rest.begin, end});
+      }
+    }
+    begun_ = true;
+    return version.size - left;
+  }
+
+  /// There is nothing for others to do.
+  void skip() {
+    const std::lock_guard lock(mutex_);
+    begun_ = true;
+  }
+
+  Next take(ByteRange& piece) {
+    const std::lock_guard lock(mutex_);
+    if (!begun_) return Next::kWait;
+    if (pieces_.empty()) return Next::kDone;
+    piece = pieces_.front();
+    pieces_.pop_front();
+    return Next::kPiece;
+  }
+
+  void add(ByteRange range) {
+    const std::lock_guard lock(mutex_);
+    have_.add(range);
+  }
+
+  bool complete() const {
+    const std::lock_guard lock(mutex_);
+    return begun_ && have_.has_all(version_.size);
+  }
+
+  const Version& version() const { return version_; }
+
+  /// As lines; parse() reads them.
+  std::string text(const std::string& url) const {
+    const std::lock_guard lock(mutex_);
+    std::string out =
+        concat({kMagic, "\nurl ", url, "\nsize ", version_.size, "\ntag ",
+                version_.tag, "\nmodified ", version_.modified, "\n"});
+    for (const ByteRange& range : have_.ranges()) {
+      out += concat({"have ", range.begin, " ", range.end, "\n"});
+    }
+    return out;
+  }
+
+  /// Returns: false if the text is not of that file, or not a whole one.
+  static bool parse(std::string_view text, const std::string& url,
+                    Version& version, ByteSet& have) {
+    http::Pieces lines(text, '\n');
+    std::string_view line;
+    if (!lines.next(line) || line != kMagic) return false;
+    int known = 0;
+    while (lines.next(line)) {
+      const auto blank = line.find(' ');
+      const std::string_view key = line.substr(0, blank);
+      const std::string_view value =
+          blank == line.npos ? std::string_view() : line.substr(blank + 1);
+      if (key == "url" && value == url) ++known;
+      if (key == "tag") version.tag = value;
+      if (key == "modified") version.modified = value;
+      if (key == "size") {
+        const auto size = http::parse_number(value);
+        if (size) version.size = *size;
+        if (size) ++known;
+      }
+      if (key == "have") {
+        const auto between = value.find(' ');
+        const auto begin = http::parse_number(value.substr(0, between));
+        const auto end = http::parse_number(
+            between == value.npos ? "" : value.substr(between + 1));
+        if (!begin || !end || *end > version.size) return false;
+        have.add({*begin, *end});
+      }
+    }
+    return known == 2;
+  }
+
+ private:
+  mutable std::mutex mutex_;  // guards the rest, but the version once begun
+  Version version_;
+  ByteSet have_;
+  std::deque<ByteRange> pieces_;
+  bool begun_ = false;
+};
+
+// ------------------------------------------------------------------ the errand
+
+class Get {
+ public:
+  explicit Get(const Settings& settings)
+      : settings_(settings),
+        part_path_(settings.file + ".part"),
+        state_path_(part_path_ + ".state") {}
+
+  /// What loop `index` does.
+  Task<> work(int index) {
+    if (index != 0) return follow();
+    return finally(lead(), [this] { return leave(); });
+  }
+
+ private:
+  Task<> lead();
+  Task<> follow();
+  Task<> leave();
+  Task<> save();
+  Task<> save_often();
+
+  Task<bool> resume(ByteSet& have);
+  Task<std::optional<http::Response>> begin(http::Client& client);
+  Task<bool> probe(http::Client& client, std::optional<http::Response>& whole);
+
+  Task<> fetch_pieces(http::Client& client, const File& part);
+  Task<> fetch(http::Client& client, const File& part, ByteRange piece);
+  Task<> fetch_some(http::Client& client, const File& part, ByteRange& rest);
+  Task<> fetch_whole(http::Client& client, http::Response reply);
+  Task<> store(http::Response& reply, const File& part, ByteRange& rest);
+  Task<> check_digest();
+  Task<> publish(std::uint64_t size);
+  Task<> pause(int& attempt, const std::string& why);
+
+  http::Request request(const Version& version, ByteRange range) const;
+  http::ClientOptions client_options() const;
+
+  const Settings& settings_;
+  const std::string part_path_;
+  const std::string state_path_;
+  Book book_;
+  Meter meter_;
+  std::string digest_;  // as the server gave it; may be empty
+
+  // Of loop 0.
+  File part_;
+  bool keeps_state_ = false;  // from when there is something to go on with
+  bool known_ = false;        // there is a state of an earlier run in found_
+  Version found_;
+};
+
+http::ClientOptions Get::client_options() const {
+  http::ClientOptions options;
+  options.max_per_host = settings_.parallel + 1;
+  return options;
+}
+
+std::string answer_text(const std::string& url, const http::Response& reply) {
+  return concat({"GET ", url, ": ", reply.status(), " ", reply.head().reason});
+}
+
+/// The version is asked for by its tag, or by its date where that is all there
+/// is: the answer is compared with it in any case.
+http::Request Get::request(const Version& version, ByteRange range) const {
+  http::Request request("GET", settings_.url);
+  request.field("Range", concat({"bytes=", range.begin, "-", range.end - 1}));
+  if (!version.tag.empty()) {
+    request.field("If-Range", version.tag);
+  } else if (!version.modified.empty()) {
+    request.field("If-Range", version.modified);
+  }
+  return request;
+}
+
+/// A pause that grows, before what has failed is tried again.
+Task<> Get::pause(int& attempt, const std::string& why) {
+  if (attempt >= settings_.retries) throw Rejected(why);
+  if (!settings_.quiet) complain(concat({why, "; trying again"}));
+  const int shift = std::min(attempt++, 5);
+  co_await violet::sleep(milliseconds(200) * (1 << shift));
+}
+
+// ---------------------------------------------------------------- the
+// beginning
+
+/// What an earlier run has left. Returns: false if that is nothing.
+Task<bool> Get::resume(ByteSet& have) {
+  std::string text;
+  try {
+    text = co_await read_file(state_path_);
+    const File part = co_await open_file(part_path_);
+    const std::uint64_t size = co_await part.size();
+    const bool right =
+        Book::parse(text, settings_.url, found_, have) && found_.size == size;
+    co_return right && !(found_.tag.empty() && found_.modified.empty());
+  } catch (const std::system_error&) {
+    co_return false;
+  }
+}
+
+/// Asks for the first byte. Returns: true if the server knows ranges, and has
+/// told which version it has; else `whole` is all of the file, or nothing if
+/// the version that was found is out of date.
+Task<bool> Get::probe(http::Client& client,
+                      std::optional<http::Response>& whole) {
+  http::Request asked = request(found_, {0, 1});
+  http::Response reply = co_await client.send(std::move(asked));
+  digest_ = digest_of(reply.fields());
+  const auto where = http::parse_content_range(
+      reply.fields().find("Content-Range").value_or(""));
+  if (reply.status() == 206 && where && where->range && where->size) {
+    const Version version = version_of(reply, *where->size);
+    co_await reply.read_all(1);
+    if (known_ && !(version == found_)) known_ = false;
+    found_ = version;
+    co_return true;
+  }
+  if (reply.status() == 416 && where && where->size == std::uint64_t{0}) {
+    found_ = version_of(reply, 0);
+    known_ = false;
+    co_return true;
+  }
+  if (reply.status() != 200) {
+    const std::string said = answer_text(settings_.url, reply);
+    if (may_pass(reply.status())) throw Passing(said);
+    throw Rejected(said);
+  }
+  if (known_) {  // out of date, or no ranges any more: ask anew
+    known_ = false;
+    found_ = Version();
+  } else {
+    whole.emplace(std::move(reply));
+  }
+  co_return false;
+}
+
+/// Returns: all of the file, if there is no other way.
+Task<std::optional<http::Response>> Get::begin(http::Client& client) {
+  ByteSet have;
+  known_ = co_await resume(have);
+  if (!known_) found_ = Version();
+  for (int attempt = 0;;) {
+    std::string why;
+    try {
+      std::optional<http::Response> whole;
+      const bool ranges = co_await probe(client, whole);
+      if (whole) co_return whole;
+      if (ranges) break;
+      continue;
+    } catch (const Passing& e) {
+      why = e.what();
+    } catch (const std::system_error& e) {
+      why = e.what();
+    }
+    co_await pause(attempt, why);
+  }
+  FileOptions options = for_updating();
+  options.truncate = !known_;
+  part_ = co_await open_file(part_path_, options);
+  co_await part_.truncate(found_.size);
+  if (!known_) have = ByteSet();
+  const std::uint64_t done =
+      book_.begin(found_, std::move(have), settings_.chunk);
+  keeps_state_ = true;
+  meter_.begin(done, found_.size, settings_.quiet);
+  co_return std::nullopt;
+}
+
+Task<> Get::lead() {
+  http::Client client(client_options());
+  std::optional<http::Response> whole = co_await begin(client);
+  {
+    TaskGroup beside;
+    beside.spawn([](Meter& meter) { return meter.show(); }, std::ref(meter_));
+    if (whole) {
+      book_.skip();
+      co_await fetch_whole(client, std::move(*whole));
+      co_return;
+    }
+    beside.spawn([this] { return save_often(); });
+    co_await fetch_pieces(client, part_);
+    while (!book_.complete()) co_await violet::sleep(milliseconds(10));
+  }
+  co_await publish(book_.version().size);
+}
+
+Task<> Get::follow() {
+  ByteRange none;
+  while (book_.take(none) == Book::Next::kWait) {
+    co_await violet::sleep(milliseconds(10));
+  }
+  if (none.size() == 0) co_return;
+  FileOptions options;
+  options.write = true;
+  const File part = co_await open_file(part_path_, options);
+  http::Client client(client_options());
+  co_await fetch(client, part, none);
+  co_await fetch_pieces(client, part);
+}
+
+// ------------------------------------------------------------------- fetching
+
+/// As many jobs as this loop is to have at once.
+Task<> Get::fetch_pieces(http::Client& client, const File& part) {
+  const auto each = [&]() -> Task<> {
+    ByteRange piece;
+    while (book_.take(piece) == Book::Next::kPiece) {
+      co_await fetch(client, part, piece);
+    }
+  };
+  const auto threads = static_cast<std::size_t>(settings_.threads);
+  const std::size_t jobs = (settings_.parallel + threads - 1) / threads;
+  TaskGroup group;
+  for (std::size_t i = 0; i < jobs; ++i) group.spawn(each);
+  co_await group.join();
+}
+
+/// All of a piece, however often it has to be asked for.
+Task<> Get::fetch(http::Client& client, const File& part, ByteRange piece) {
+  for (int attempt = 0; piece.size() > 0;) {
+    const std::uint64_t before = piece.begin;
+    std::string why;
+    try {
+      co_await fetch_some(client, part, piece);
+      continue;
+    } catch (const Passing& e) {
+      why = e.what();
+    } catch (const std::system_error& e) {
+      why = e.what();
+    }
+    if (piece.begin > before) attempt = 0;
+    co_await pause(attempt, why);
+  }
+}
+
+/// Throws: Rejected; what else it throws may pass.
+Task<> Get::fetch_some(http::Client& client, const File& part,
+                       ByteRange& rest) {
+  http::Request asked = request(book_.version(), rest);
+  http::Response reply = co_await client.send(std::move(asked));
+  const std::string said = answer_text(settings_.url, reply);
+  if (may_pass(reply.status())) throw Passing(said);
+  const auto where = http::parse_content_range(
+      reply.fields().find("Content-Range").value_or(""));
+  const bool right = reply.status() == 206 && where && where->range &&
+                     where->size && where->range->begin == rest.begin &&
+                     where->range->end <= rest.end &&
+                     version_of(reply, *where->size) == book_.version();
+  if (!right) {
+    const bool gone =
+        reply.status() >= 400 && reply.status() != 412 && reply.status() != 416;
+    throw Rejected(
+        gone ? said
+             : concat({settings_.url, " has changed while it was fetched"}));
+  }
+  ByteRange got = *where->range;
+  const std::uint64_t begin = got.begin;
+  try {
+    co_await store(reply, part, got);
+  } catch (...) {
+    rest.begin += got.begin - begin;
+    throw;
+  }
+  rest.begin = got.begin;
+}
+
+/// What the disk refuses would not be helped by asking the server again.
+Task<> write(const File& part, std::string_view bytes, std::uint64_t at) {
+  std::error_code failed;
+  co_await part.write_at(bytes, at, failed);
+  if (failed) {
+    throw Rejected(concat({"write ", part.path(), ": ", failed.message()}));
+  }
+}
+
+/// Writes a body to its place; `rest` is what has not come.
+Task<> Get::store(http::Response& reply, const File& part, ByteRange& rest) {
+  std::vector<char> block(static_cast<std::size_t>(
+      std::min<std::uint64_t>(kBlockBytes, rest.size())));
+  while (rest.size() > 0) {
+    std::size_t filled = 0;
+    std::exception_ptr cut;
+    const auto most = static_cast<std::size_t>(
+        std::min<std::uint64_t>(block.size(), rest.size()));
+    while (filled < most) {
+      const std::span<char> room(block.data() + filled, most - filled);
+      std::size_t count = 0;
+      try {
+        count = co_await reply.read(room);
+      } catch (...) {
+        cut = std::current_exception();
+      }
+      if (count == 0) break;
+      filled += count;
+    }
+    const std::string_view bytes(block.data(), filled);
+    co_await write(part, bytes, rest.begin);
+    book_.add({rest.begin, rest.begin + filled});
+    meter_.add(static_cast<std::int64_t>(filled));
+    rest.begin += filled;
+    if (cut) std::rethrow_exception(cut);
+    if (filled < most) throw Passing("the body is shorter than it was to be");
+  }
+  char nothing[1];
+  co_await reply.read(std::span<char>(nothing));  // its end
+}
+
+/// From a server without ranges: from the beginning, whenever it breaks off.
+Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
+  FileOptions options = for_updating();
+  options.truncate = true;
+  part_ = co_await open_file(part_path_, options);
+  std::uint64_t size = 0;
+  for (int attempt = 0;;) {
+    std::string why;
+    const std::uint64_t length = reply.length().value_or(0);
+    meter_.begin(0, length, settings_.quiet || length == 0);
+    try {
+      std::vector<char> block(kBlockBytes);
+      for (size = 0;;) {
+        const std::size_t count = co_await reply.read(std::span<char>(block));
+        if (count == 0) break;
+        const std::string_view bytes(block.data(), count);
+        co_await write(part_, bytes, size);
+        size += count;
+        meter_.add(static_cast<std::int64_t>(count));
+      }
+      break;
+    } catch (const Passing& e) {
+      why = e.what();
+    } catch (const std::system_error& e) {
+      why = e.what();
+    }
+    co_await pause(attempt, why);
+    co_await part_.truncate(0);
+    http::Response again = co_await client.get(settings_.url);
+    if (!again.ok()) throw Rejected(answer_text(settings_.url, again));
+    reply = std::move(again);
+  }
+  co_await publish(size);
+}
+
+// -------------------------------------------------------------------- the end
+
+Task<> Get::check_digest() {
+  if (digest_.empty()) co_return;
+  Sha256 sum;
+  std::vector<char> block(std::size_t{1} << 20);
+  for (std::uint64_t at = 0;;) {
+    const std::size_t count =
+        co_await part_.read_at(std::span<char>(block), at);
+    if (count == 0) break;
+    at += count;
+    auto add = [&] { sum.add(std::string_view(block.data(), count)); };
+    co_await offload(add);
+  }
+  if (sum.text() == digest_) co_return;
+  keeps_state_ = false;  // nobody knows which of it is wrong
+  throw Rejected(concat({settings_.url,
+                         ": what came has not the digest that "
+                         "the server gave"}));
+}
+
+/// What is whole and on the disk gets its name.
+Task<> Get::publish(std::uint64_t size) {
+  co_await check_digest();
+  co_await part_.sync();
+  co_await part_.close();
+  co_await rename_file(part_path_, settings_.file);
+  keeps_state_ = false;
+  ::unlink(state_path_.c_str());  // if it was ever written
+  std::string folder = settings_.file.substr(0, settings_.file.rfind('/') + 1);
+  if (folder.empty()) folder = ".";
+  co_await sync_folder(std::move(folder));
+  const std::string said =
+      concat({"got ", settings_.file, " ", size, " bytes: ", meter_.summary()});
+  print_line(said);
+}
+
+/// First the bytes, then what tells that they are there.
+Task<> Get::save() {
+  const std::string text = book_.text(settings_.url);
+  co_await part_.sync_data();
+  co_await replace_file(state_path_, text);
+}
+
+Task<> Get::save_often() {
+  for (;;) {
+    co_await violet::sleep(std::chrono::seconds(1));
+    co_await save();
+  }
+}
+
+/// However it ended.
+Task<> Get::leave() {
+  if (!part_) co_return;
+  if (keeps_state_) {
+    co_await save();
+  } else {
+    co_await remove_file(part_path_);
+  }
+}
+
+}  // namespace
+
+int get(int argc, char** argv) {
+  Settings settings;
+  Args args("transfer",
+            "fetches a file, in pieces where the server knows them");
+  args.command("get");
+  args.positional("URL", "what to fetch", settings.url);
+  args.positional("FILE", "where to put it", settings.file);
+  args.size("--chunk", "bytes of a piece (5MiB)", settings.chunk, 1,
+            std::uint64_t{1} << 40);
+  args.number("--parallel", "pieces at a time (8)", settings.parallel, 1, 1000);
+  args.number("--threads", "event loops, each on its own thread (1)",
+              settings.threads, 1, 256);
+  args.number("--retries", "how often a piece is asked for again (8)",
+              settings.retries, 0, 1000);
+  args.flag("--quiet", "show errors only", settings.quiet);
+  args.parse(argc, argv);
+  std::string refusal;
+  const http::Url url = http::Url::parse(settings.url, refusal);
+  if (!refusal.empty()) args.refuse({refusal});
+  settings.url = url.text();
+  Get errand(settings);
+  return run_program(settings.threads,
+                     [&](int index) { return errand.work(index); });
+}
+
+}  // namespace transfer

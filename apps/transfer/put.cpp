@@ -1,0 +1,470 @@
+// put.cpp - sends a file in pieces, several at a time, and only those that the
+// server has not.
+//
+// The server is asked what is missing; that is cut into pieces, and any number
+// of jobs, on one loop or on several, each take the next one until there is
+// none. A piece that fails is sent again, after a pause that grows. When all
+// have been sent and the server still misses something, it is asked again.
+// Nothing is kept here: who starts the program once more goes on where it was.
+//
+// A server that knows no pieces gets the whole file in one body.
+// SPDX-License-Identifier: MIT
+#include "put.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "../../net/http/http.hpp"
+#include "../args.hpp"
+#include "byte_set.hpp"
+#include "meter.hpp"
+#include "sha256.hpp"
+
+namespace transfer {
+
+using namespace violet;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr std::size_t kReadBytes = std::size_t{256} << 10;
+constexpr std::size_t kMostReply = std::size_t{1} << 20;
+
+struct Settings {
+  std::string file;
+  std::string url;
+  std::uint64_t chunk = std::uint64_t{5} << 20;
+  std::size_t parallel = 8;
+  int threads = 1;
+  int retries = 8;
+  bool quiet = false;
+};
+
+/// The server will not have it, however often it is sent.
+class Rejected : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The server will not have it now.
+class Deferred : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+bool may_pass(int status) {
+  if (status == 408 || status == 429) return true;
+  return status >= 500 && status != 501 && status != 505 && status != 507;
+}
+
+/// "0-4,10-19" as ranges; nothing for anything else.
+std::optional<std::vector<ByteRange>> parse_missing(std::string_view text) {
+  std::vector<ByteRange> ranges;
+  if (text.empty()) return ranges;
+  http::Pieces pieces(text, ',');
+  for (std::string_view piece; pieces.next(piece);) {
+    const auto dash = piece.find('-');
+    if (dash == piece.npos) return std::nullopt;
+    const auto first = http::parse_number(piece.substr(0, dash));
+    const auto last = http::parse_number(piece.substr(dash + 1));
+    if (!first || !last || *first > *last) return std::nullopt;
+    ranges.push_back({*first, *last + 1});
+  }
+  return ranges;
+}
+
+/// What is sent, and how far it is. All loops share it.
+class Plan {
+ public:
+  enum class Next { kPiece, kWait, kAsk, kDone };
+
+  /// Cuts what is missing into pieces.
+  void set(const std::vector<ByteRange>& missing, std::uint64_t chunk) {
+    const std::lock_guard lock(mutex_);
+    for (ByteRange rest : missing) {
+      while (rest.size() > 0) {
+        const std::uint64_t end = std::min(rest.begin + chunk, rest.end);
+        pieces_.push_back({rest.begin, end});
+        rest.begin = end;
+      }
+    }
+    begun_ = true;
+    asking_ = false;
+  }
+
+  /// kAsk: nothing is left to be sent, but the server has not said that it has
+  /// all; the caller asks, and calls set() or complete().
+  Next take(ByteRange& piece) {
+    const std::lock_guard lock(mutex_);
+    if (complete_) return Next::kDone;
+    if (!begun_ || asking_) return Next::kWait;
+    if (!pieces_.empty()) {
+      piece = pieces_.front();
+      pieces_.pop_front();
+      ++under_way_;
+      return Next::kPiece;
+    }
+    if (under_way_ > 0) return Next::kWait;
+    asking_ = true;
+    return Next::kAsk;
+  }
+
+  /// A piece is sent.
+  void sent() {
+    const std::lock_guard lock(mutex_);
+    --under_way_;
+  }
+
+  void complete() {
+    const std::lock_guard lock(mutex_);
+    complete_ = true;
+  }
+
+ private:
+  std::mutex mutex_;  // guards the rest
+  std::deque<ByteRange> pieces_;
+  std::size_t under_way_ = 0;
+  bool begun_ = false;
+  bool asking_ = false;
+  bool complete_ = false;
+};
+
+/// The whole errand.
+class Put {
+ public:
+  explicit Put(const Settings& settings) : settings_(settings) {}
+
+  /// What loop `index` does.
+  Task<> work(int index);
+
+ private:
+  struct State {
+    bool knows_pieces = false;
+    bool complete = false;
+    std::vector<ByteRange> missing;
+  };
+
+  Task<> lead();
+  Task<> follow(int index);
+  Task<> send_pieces(http::Client& client, const File& file);
+  Task<> ask_again(http::Client& client);
+  Task<State> ask(http::Client& client);
+  Task<State> ask_once(http::Client& client);
+  Task<int> send(http::Client& client, const File& file,
+                 std::optional<ByteRange> piece);
+  Task<int> send_once(http::Client& client, const File& file,
+                      std::optional<ByteRange> piece, std::uint64_t& counted);
+  Task<> check(http::Client& client);
+  Task<> digest(const File& file);
+  Task<> rest(int attempt, const std::string& why);
+  http::ClientOptions client_options() const;
+
+  const Settings& settings_;
+  std::uint64_t size_ = 0;
+  std::string id_;
+  sys::FileStatus status_;
+  Plan plan_;
+  Meter meter_;
+  int rounds_ = 0;  // how often the server was asked again
+};
+
+http::ClientOptions Put::client_options() const {
+  http::ClientOptions options;
+  options.max_per_host = settings_.parallel + 1;
+  return options;
+}
+
+Task<> Put::work(int index) {
+  if (index == 0) {
+    co_await lead();
+  } else {
+    co_await follow(index);
+  }
+}
+
+Task<> Put::digest(const File& file) {
+  Sha256 sum;
+  std::vector<char> buffer(std::size_t{1} << 20);
+  for (;;) {
+    const std::size_t count = co_await file.read(buffer);
+    if (count == 0) break;
+    auto add = [&] { sum.add(std::string_view(buffer.data(), count)); };
+    co_await offload(add);
+  }
+  id_ = concat({"sha256-", sum.text()});
+}
+
+Task<> look_at(const File& file, sys::FileStatus& status) {
+  auto look = [&] { return sys::file_calls->status(file.fd(), status); };
+  const int failed = co_await offload(look);
+  if (failed < 0) throw_system(-failed, concat({"look at ", file.path()}));
+}
+
+/// Finds out what is to be done, takes its part, and says how it went.
+Task<> Put::lead() {
+  const File file = co_await open_file(settings_.file);
+  co_await look_at(file, status_);
+  size_ = static_cast<std::uint64_t>(status_.size);
+  http::Client client(client_options());
+  State state;
+  if (size_ != 0) {
+    co_await digest(file);
+    state = co_await ask(client);
+  }
+  std::uint64_t missing = size_;
+  if (state.knows_pieces) {
+    missing = 0;
+    for (const ByteRange& range : state.missing) missing += range.size();
+  }
+  meter_.begin(size_ - missing, size_, settings_.quiet);
+  {
+    TaskGroup group;
+    group.spawn([](Meter& meter) { return meter.show(); }, std::ref(meter_));
+    if (!state.knows_pieces) {
+      co_await send(client, file, std::nullopt);
+      plan_.complete();
+    } else if (state.complete) {
+      plan_.complete();
+    } else {
+      plan_.set(state.missing, settings_.chunk);
+      co_await send_pieces(client, file);
+    }
+  }
+  sys::FileStatus now;
+  co_await look_at(file, now);
+  if (now.size != status_.size || now.modified_ns != status_.modified_ns) {
+    throw Rejected(concat({settings_.file, " has changed while it was sent"}));
+  }
+  co_await check(client);
+  const std::string said = concat(
+      {"stored ", settings_.url, " ", size_, " bytes: ", meter_.summary()});
+  print_line(said);
+}
+
+Task<> Put::follow(int) {
+  const File file = co_await open_file(settings_.file);
+  http::Client client(client_options());
+  co_await send_pieces(client, file);
+}
+
+/// As many jobs as this loop is to have at once.
+Task<> Put::send_pieces(http::Client& client, const File& file) {
+  const auto each = [&]() -> Task<> {
+    for (;;) {
+      ByteRange piece;
+      const Plan::Next next = plan_.take(piece);
+      if (next == Plan::Next::kDone) co_return;
+      if (next == Plan::Next::kWait) {
+        co_await violet::sleep(milliseconds(10));
+      } else if (next == Plan::Next::kAsk) {
+        co_await ask_again(client);
+      } else {
+        const int status = co_await send(client, file, piece);
+        if (status != 202) plan_.complete();
+        plan_.sent();
+      }
+    }
+  };
+  const auto threads = static_cast<std::size_t>(settings_.threads);
+  const std::size_t jobs = (settings_.parallel + threads - 1) / threads;
+  TaskGroup group;
+  for (std::size_t i = 0; i < jobs; ++i) group.spawn(each);
+  co_await group.join();
+}
+
+Task<> Put::ask_again(http::Client& client) {
+  constexpr int kMostRounds = 1000;  // each brings at least something
+  const State state = co_await ask(client);
+  if (state.complete) {
+    plan_.complete();
+  } else if (++rounds_ > kMostRounds || !state.knows_pieces) {
+    throw Rejected(concat(
+        {"PUT ", settings_.url, ": the server forgets what it has been sent"}));
+  } else {
+    plan_.set(state.missing, settings_.chunk);
+  }
+}
+
+/// A pause that grows, before what has failed is tried again.
+Task<> Put::rest(int attempt, const std::string& why) {
+  if (attempt >= settings_.retries) throw Rejected(why);
+  if (!settings_.quiet) complain(concat({why, "; trying again"}));
+  const int shift = std::min(attempt, 5);
+  co_await violet::sleep(milliseconds(200) * (1 << shift));
+}
+
+std::string answer_text(const Settings& settings, const http::Response& reply) {
+  return concat(
+      {"PUT ", settings.url, ": ", reply.status(), " ", reply.head().reason});
+}
+
+/// Of what a server says of its refusal, enough for one line.
+std::string_view first_line(std::string_view text) {
+  constexpr std::size_t kMost = 200;
+  return text.substr(0, std::min(text.find('\n'), kMost));
+}
+
+// ----------------------------------------------------------- asking the server
+
+Task<Put::State> Put::ask(http::Client& client) {
+  for (int attempt = 0;; ++attempt) {
+    std::string why;
+    try {
+      State state = co_await ask_once(client);
+      co_return state;
+    } catch (const std::system_error& e) {
+      why = e.what();
+    } catch (const Deferred& e) {
+      why = e.what();
+    }
+    co_await rest(attempt, why);
+  }
+}
+
+/// Throws: std::system_error and Deferred for what may be tried again.
+Task<Put::State> Put::ask_once(http::Client& client) {
+  const std::string url = concat({settings_.url, "?upload"});
+  const http::Response reply = co_await client.head(url);
+  State state;
+  const http::Fields& fields = reply.fields();
+  if (may_pass(reply.status())) throw Deferred(answer_text(settings_, reply));
+  if (!fields.find("Upload-Protocol")) co_return state;
+  state.knows_pieces = true;
+  state.missing = {{0, size_}};
+  if (!reply.ok()) co_return state;
+  const bool complete = fields.find("Upload-Complete") == "true";
+  const auto size = http::parse_number(fields.find("Upload-Size").value_or(""));
+  if (fields.find("Upload-Id") != id_ || size != size_) {
+    if (complete) co_return state;  // of another file
+    throw Rejected(
+        concat({"another upload of ", settings_.url,
+                " is in progress; a DELETE of ", url, " gives it up"}));
+  }
+  const auto missing =
+      parse_missing(fields.find("Upload-Missing").value_or(""));
+  if (missing) state.missing = *missing;
+  state.complete = complete;
+  co_return state;
+}
+
+/// What the server has in the end is as long as what was sent.
+Task<> Put::check(http::Client& client) {
+  const http::Response reply = co_await client.head(settings_.url);
+  if (!reply.ok() || !reply.length()) co_return;  // it does not say
+  if (*reply.length() == size_) co_return;
+  throw Rejected(concat(
+      {settings_.url, " has ", *reply.length(), " bytes, and not ", size_}));
+}
+
+// -------------------------------------------------------------------- sending
+
+/// Sends a piece, or all of the file. Returns: the status of the answer.
+Task<int> Put::send(http::Client& client, const File& file,
+                    std::optional<ByteRange> piece) {
+  for (int attempt = 0;; ++attempt) {
+    std::uint64_t counted = 0;
+    std::string why;
+    try {
+      const int status = co_await send_once(client, file, piece, counted);
+      co_return status;
+    } catch (const std::system_error& e) {
+      why = e.what();
+    } catch (const Deferred& e) {
+      why = e.what();
+    }
+    meter_.add(-static_cast<std::int64_t>(counted));
+    co_await rest(attempt, why);
+  }
+}
+
+Task<int> Put::send_once(http::Client& client, const File& file,
+                         std::optional<ByteRange> piece,
+                         std::uint64_t& counted) {
+  const ByteRange range = piece.value_or(ByteRange{0, size_});
+  http::Request request("PUT", settings_.url);
+  if (piece) {
+    http::ContentRange where;
+    where.range = range;
+    where.size = size_;
+    request.field("Content-Range", text_of(where));
+    request.field("Upload-Id", id_);
+  }
+  request.field("Content-Type", "application/octet-stream");
+  const auto body = [&](http::BodyWriter& to) -> Task<> {
+    std::vector<char> buffer(static_cast<std::size_t>(
+        std::min<std::uint64_t>(kReadBytes, range.size())));
+    for (std::uint64_t at = range.begin; at < range.end;) {
+      const std::uint64_t left = range.end - at;
+      const std::size_t most = static_cast<std::size_t>(
+          std::min<std::uint64_t>(buffer.size(), left));
+      const std::span<char> room(buffer.data(), most);
+      const std::size_t count = co_await file.read_at(room, at);
+      if (count == 0) throw Rejected(concat({file.path(), " became shorter"}));
+      const std::string_view bytes(buffer.data(), count);
+      co_await to.write(bytes);
+      at += count;
+      counted += count;
+      meter_.add(static_cast<std::int64_t>(count));
+    }
+  };
+  request.body(body, range.size());
+  http::Response reply = co_await client.send(std::move(request));
+  const int status = reply.status();
+  const std::string text = co_await reply.read_all(kMostReply);
+  const bool right =
+      piece ? status == 200 || status == 201 || status == 202 : reply.ok();
+  if (right) co_return status;
+  std::string said = answer_text(settings_, reply);
+  if (!text.empty()) said = concat({said, ": ", first_line(text)});
+  if (may_pass(status)) throw Deferred(said);
+  throw Rejected(said);
+}
+
+/// Of a URL that ends in a slash: with the name of the file.
+std::string whole_url(const std::string& url, std::string_view file) {
+  std::string whole = url;
+  if (!url.ends_with('/')) return whole;
+  http::append_escaped(whole, file.substr(file.rfind('/') + 1));
+  return whole;
+}
+
+}  // namespace
+
+int put(int argc, char** argv) {
+  Settings settings;
+  Args args("transfer", "sends a file, in pieces where the server knows them");
+  args.command("put");
+  args.positional("FILE", "what to send", settings.file);
+  args.positional("URL", "where to; after a slash comes the file's name",
+                  settings.url);
+  args.size("--chunk", "bytes of a piece (5MiB)", settings.chunk, 1,
+            std::uint64_t{1} << 40);
+  args.number("--parallel", "pieces at a time (8)", settings.parallel, 1, 1000);
+  args.number("--threads", "event loops, each on its own thread (1)",
+              settings.threads, 1, 256);
+  args.number("--retries", "how often a piece is sent again (8)",
+              settings.retries, 0, 1000);
+  args.flag("--quiet", "show errors only", settings.quiet);
+  args.parse(argc, argv);
+  std::string refusal;
+  settings.url = whole_url(settings.url, settings.file);
+  http::Url::parse(settings.url, refusal);
+  if (!refusal.empty()) args.refuse({refusal});
+  if (settings.url.find('?') != settings.url.npos) {
+    args.refuse({"URL must have no query"});
+  }
+  Put errand(settings);
+  return run_program(settings.threads,
+                     [&](int index) { return errand.work(index); });
+}
+
+}  // namespace transfer

@@ -1,0 +1,473 @@
+// serve.cpp - files over HTTP: whole, in ranges, and in pieces that are put
+// together.
+//
+//     PUT /NAME                       stores a whole body: 201, or 200 if it
+//                                     replaced a file
+//     PUT /NAME  Content-Range        stores a piece: 202 while others are
+//                                     missing, else as above
+//     GET /NAME?upload                how far an upload is
+//     DELETE /NAME?upload             gives it up
+//     GET /NAME                       a file, or a part of it
+//     GET /FOLDER/                    what is in it, with a form
+//     POST /FOLDER/                   what that form sends
+//
+// All state is on the disk (store.hpp); this translates between it and HTTP.
+// SPDX-License-Identifier: MIT
+#include "serve.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "../../net/http/http.hpp"
+#include "../server_args.hpp"
+#include "multipart.hpp"
+#include "page.hpp"
+#include "store.hpp"
+
+namespace transfer {
+
+using namespace violet;
+
+namespace {
+
+struct Settings {
+  std::string folder = ".";
+  std::size_t max_transfers = 100;
+  std::uint64_t max_body = 0;
+  Duration timeout = std::chrono::seconds(30);
+  Duration keep = std::chrono::hours(24);
+};
+
+constexpr std::string_view kHtml = "text/html; charset=utf-8";
+constexpr std::string_view kJson = "application/json";
+constexpr std::size_t kMostMissing = 256;  // ranges in a field
+
+int status_of(Why why) {
+  switch (why) {
+    case Why::kBadName:
+    case Why::kBadPiece: return 400;
+    case Why::kHidden:
+    case Why::kNoFile: return 403;
+    case Why::kNoFolder: return 404;
+    case Why::kConflict:
+    case Why::kManyGaps:
+    case Why::kGivenUp: return 409;
+    case Why::kBusy: return 503;
+  }
+  return 500;
+}
+
+bool is_full_disk(const std::error_code& code) {
+  return code == std::errc::no_space_on_device ||
+         code == std::errc::file_too_large ||
+         code == std::error_code(EDQUOT, std::system_category());
+}
+
+/// Answers with what an error says. Rethrows it if it is not one that a client
+/// should hear of, or once the response has begun.
+Task<> refuse(http::Exchange& x, std::exception_ptr error) {
+  int status = 0;
+  std::string text;
+  if (const auto* refused = exception_as<Refused>(error)) {
+    status = status_of(refused->why());
+    text = refused->what();
+  } else if (const auto* e = exception_as<std::system_error>(error)) {
+    if (is_full_disk(e->code())) {
+      status = 507;
+      text = "the disk is full; what has come so far is kept";
+    }
+  }
+  if (status == 0 || x.begun()) std::rethrow_exception(error);
+  if (status == 503) x.field("Retry-After", std::uint64_t{1});
+  co_await x.refuse(status, text);
+}
+
+/// All of a request's body, into a file.
+Task<> pour(http::Exchange& x, Sink& sink) {
+  for (;;) {
+    const std::span<char> room = co_await sink.room();
+    const std::size_t count = co_await x.read(room);
+    if (count == 0) co_return;
+    co_await sink.commit(count);
+  }
+}
+
+class Service {
+ public:
+  explicit Service(const Settings& settings)
+      : settings_(settings),
+        store_(settings.folder, store_options(settings)),
+        files_(settings.folder),
+        transfers_(settings.max_transfers) {}
+
+  Store& store() { return store_; }
+
+  /// Routes to `self`, which outlives the router.
+  static void add_routes(http::Router& router, Service& self);
+
+ private:
+  static StoreOptions store_options(const Settings& settings) {
+    StoreOptions options;
+    if (settings.timeout > Duration::zero())
+      options.patience = settings.timeout;
+    return options;
+  }
+
+  template <class Work>
+  Task<> transfer(http::Exchange& x, Work work);
+
+  Task<> put(http::Exchange& x);
+  Task<> put_piece(http::Exchange& x, const http::ContentRange& where);
+  Task<> put_whole(http::Exchange& x);
+  Task<> get(http::Exchange& x);
+  Task<> list(http::Exchange& x, std::string name);
+  Task<> tell(http::Exchange& x);
+  Task<> give_up(http::Exchange& x);
+  Task<> post(http::Exchange& x);
+  Task<> store_form(http::Exchange& x, Multipart& form);
+  Task<> store_parts(http::Exchange& x, Multipart& form);
+
+  static std::string name_of(const http::Exchange& x) {
+    return std::string(x.path().substr(1));
+  }
+
+  const Settings& settings_;
+  Store store_;
+  http::Files files_;
+  Semaphore transfers_;
+};
+
+/// Calls `work(x)` when there is room for one more transfer.
+template <class Work>
+Task<> Service::transfer(http::Exchange& x, Work work) {
+  const Duration patience = settings_.timeout > Duration::zero()
+                                ? settings_.timeout
+                                : Duration::max();
+  const auto place = co_await within(patience, transfers_.acquire());
+  if (!place) {
+    x.field("Retry-After", std::uint64_t{5});
+    co_await x.refuse(503, "too many transfers at once");
+    co_return;
+  }
+  std::exception_ptr error;
+  try {
+    co_await work(x);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) co_await refuse(x, error);
+}
+
+// --------------------------------------------------------------------- uploads
+
+/// curl -C - says so of an empty file.
+bool is_empty_range(std::string_view text) {
+  return text == "bytes 0--1/0";
+}
+
+Task<> Service::put(http::Exchange& x) {
+  const http::RequestHead& head = x.request();
+  if (http::check_length_given(head) != http::Fault::kNone) {
+    co_await x.refuse(411, "say how long the body is");
+    co_return;
+  }
+  const auto given = head.fields.find("Content-Range");
+  if (!given || is_empty_range(*given)) {
+    co_await put_whole(x);
+    co_return;
+  }
+  const auto where = http::parse_content_range(*given);
+  if (!where || !where->range || !where->size) {
+    co_await x.refuse(400, "a piece has a Content-Range such as bytes 0-4/10");
+    co_return;
+  }
+  co_await put_piece(x, *where);
+}
+
+Task<> Service::put_piece(http::Exchange& x, const http::ContentRange& where) {
+  const http::RequestHead& head = x.request();
+  if (!head.chunked && head.length != where.range->size()) {
+    co_await x.refuse(400, "Content-Length and Content-Range disagree");
+    co_return;
+  }
+  if (settings_.max_body != 0 && *where.size > settings_.max_body) {
+    co_await x.refuse(413, "the file would be too long");
+    co_return;
+  }
+  const std::string id(head.fields.find("Upload-Id").value_or(""));
+  Fragment piece(*where.range, *where.size, id);
+  PieceSink sink(store_, name_of(x), std::move(piece));
+  co_await sink.begin();
+  std::exception_ptr error;
+  Progress progress;
+  try {
+    co_await pour(x, sink);
+    progress = co_await sink.finish();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    try {
+      co_await sink.keep();
+    } catch (const std::exception&) {  // what there was to say has been said
+    }
+    std::rethrow_exception(error);
+  }
+  const int status = !progress.complete ? 202 : progress.replaced ? 200 : 201;
+  co_await x.send(status, kJson, progress.json());
+}
+
+Task<> Service::put_whole(http::Exchange& x) {
+  WholeSink sink(store_, name_of(x));
+  co_await sink.begin();
+  co_await pour(x, sink);
+  const Progress progress = co_await sink.finish();
+  co_await x.send(progress.replaced ? 200 : 201, kJson, progress.json());
+}
+
+/// "0-4,10-19": as in a Content-Range, the last byte is one of them.
+std::string missing_text(const Progress& progress) {
+  ByteSet have;
+  for (const ByteRange& range : progress.received) have.add(range);
+  std::string text;
+  std::size_t count = 0;
+  for (const ByteRange& gap : have.missing({0, progress.size})) {
+    if (++count > kMostMissing) break;
+    text += concat({text.empty() ? "" : ",", gap.begin, "-", gap.end - 1});
+  }
+  return text;
+}
+
+/// How far an upload is. Who gets an Upload-Protocol knows that there are such
+/// answers.
+Task<> Service::tell(http::Exchange& x) {
+  x.field("Upload-Protocol", "1").field("Cache-Control", "no-store");
+  const std::optional<Progress> progress = co_await store_.progress(name_of(x));
+  if (!progress) {
+    co_await x.refuse(404, "no upload of that name is in progress");
+    co_return;
+  }
+  x.field("Upload-Size", progress->size);
+  if (!progress->id.empty()) x.field("Upload-Id", progress->id);
+  x.field("Upload-Complete", progress->complete ? "true" : "false");
+  x.field("Upload-Missing", missing_text(*progress));
+  co_await x.send(200, kJson, progress->json());
+}
+
+Task<> Service::give_up(http::Exchange& x) {
+  if (!x.query("upload")) {
+    x.field("Allow", "GET, HEAD, OPTIONS, POST, PUT");
+    co_await x.refuse(405, "only uploads are given up: DELETE /NAME?upload");
+    co_return;
+  }
+  const bool found = co_await store_.give_up(name_of(x));
+  if (found) {
+    co_await x.send(204, "", "");
+  } else {
+    co_await x.refuse(404, "no upload of that name is in progress");
+  }
+}
+
+// ----------------------------------------------------------------------- forms
+
+/// True if a page of another server has made this request (CSRF): a browser
+/// names the server of the page.
+bool is_foreign(const http::RequestHead& head) {
+  const auto origin = head.fields.find("Origin");
+  if (!origin) return false;
+  const auto host = origin->find("://");
+  return host == origin->npos ||
+         !http::same_word(origin->substr(host + 3),
+                          head.fields.find("Host").value_or(""));
+}
+
+Task<> Service::post(http::Exchange& x) {
+  const auto type = x.request().fields.find("Content-Type");
+  const auto boundary = boundary_of(type.value_or(""));
+  if (!boundary || !x.path().ends_with('/')) {
+    co_await x.refuse(400, "a form with files is sent to a folder");
+    co_return;
+  }
+  if (is_foreign(x.request())) {
+    co_await x.refuse(403, "the form is another server's");
+    co_return;
+  }
+  Multipart form(*boundary);
+  co_await store_form(x, form);
+  x.field("Location", x.request().parts.path);
+  co_await x.refuse(303, "stored");
+}
+
+/// Feeds the form until it is done.
+Task<> Service::store_form(http::Exchange& x, Multipart& form) {
+  for (;;) {
+    switch (form.next()) {
+      case Multipart::kPart: co_await store_parts(x, form); break;
+      case Multipart::kMore: {
+        const std::string_view piece = co_await x.read();
+        if (piece.empty()) throw http::Error(400, "the form is cut short");
+        form.feed(piece);
+        break;
+      }
+      case Multipart::kDone: co_return;
+      case Multipart::kBad: throw http::Error(400, "that is no form");
+      case Multipart::kData:
+      case Multipart::kEnd: break;
+    }
+  }
+}
+
+/// The part that has begun: a file, if it has a name.
+Task<> Service::store_parts(http::Exchange& x, Multipart& form) {
+  // Some browsers have sent a path, with slashes of either kind.
+  std::string name = form.file_name().value_or("");
+  name.erase(0, name.find_last_of("/\\") + 1);
+  std::optional<WholeSink> sink;
+  if (!name.empty()) {
+    sink.emplace(store_, concat({name_of(x), name}));
+    co_await sink->begin();
+  }
+  for (;;) {
+    const Multipart::Event event = form.next();
+    if (event == Multipart::kData) {
+      std::string_view data = form.data();
+      while (sink && !data.empty()) {
+        const std::span<char> room = co_await sink->room();
+        const std::size_t count = data.copy(room.data(), room.size());
+        co_await sink->commit(count);
+        data.remove_prefix(count);
+      }
+    } else if (event == Multipart::kMore) {
+      const std::string_view piece = co_await x.read();
+      if (piece.empty()) throw http::Error(400, "the form is cut short");
+      form.feed(piece);
+    } else if (event == Multipart::kEnd) {
+      break;
+    } else {
+      throw http::Error(400, "that is no form");
+    }
+  }
+  if (sink) co_await sink->finish();
+}
+
+// ------------------------------------------------------------------- downloads
+
+bool is_hidden(std::string_view name) {
+  return name.starts_with('.') || name.find("/.") != name.npos;
+}
+
+/// What a browser would run as a page gets no rights: it may be anybody's.
+bool may_have_script(std::string_view type) {
+  return type.starts_with("text/html") || type.find("xml") != type.npos;
+}
+
+Task<> Service::get(http::Exchange& x) {
+  const std::string name = name_of(x);
+  if (x.query("upload")) {
+    co_await tell(x);
+  } else if (name.empty() || name.ends_with('/')) {
+    co_await list(x, name);
+  } else {
+    const std::string_view type = http::type_of_name(name);
+    x.field("X-Content-Type-Options", "nosniff");
+    if (may_have_script(type)) x.field("Content-Security-Policy", "sandbox");
+    co_await files_.serve(x, name);
+  }
+}
+
+/// Always a listing: an index.html that somebody uploads is a file like others.
+Task<> Service::list(http::Exchange& x, std::string name) {
+  std::vector<http::Entry> entries;
+  std::exception_ptr error;
+  try {
+    if (is_hidden(name)) throw http::Error(404);
+    entries = co_await files_.list(name);
+  } catch (const std::system_error& e) {
+    const bool nothing = e.code() == std::errc::no_such_file_or_directory ||
+                         e.code() == std::errc::not_a_directory;
+    error = std::current_exception();
+    if (nothing) error = std::make_exception_ptr(http::Error(404));
+  }
+  if (error) std::rethrow_exception(error);
+  const std::string page =
+      http::listing_page(x.path(), std::move(entries), upload_form());
+  x.field("Cache-Control", "no-store");
+  co_await x.send(200, kHtml, page);
+}
+
+void Service::add_routes(http::Router& router, Service& self) {
+  const auto limited = [&self](Task<> (Service::*work)(http::Exchange&)) {
+    return [&self, work](http::Exchange& x) {
+      const auto call = [&self, work](http::Exchange& e) {
+        return (self.*work)(e);
+      };
+      return self.transfer(x, call);
+    };
+  };
+  router.get("/", limited(&Service::get));
+  router.get("/{path*}", limited(&Service::get));
+  router.put("/{path*}", limited(&Service::put));
+  router.post("/", limited(&Service::post));
+  router.post("/{path*}", limited(&Service::post));
+  router.add("DELETE", "/{path*}", limited(&Service::give_up));
+}
+
+// ----------------------------------------------------------------- the program
+
+/// Removes what is abandoned, now and then.
+Task<> keep_clean(Store& store, Duration age) {
+  for (;;) {
+    co_await violet::sleep(std::chrono::hours(1));
+    try {
+      co_await store.clean(age);
+    } catch (const std::exception& e) {
+      complain(e.what());
+    }
+  }
+}
+
+Task<> serve_folder(ServerArgs args, const Settings& settings) {
+  Service service(settings);
+  co_await service.store().clean(settings.keep);
+  http::Router router;
+  Service::add_routes(router, service);
+  http::Options options(args.options());
+  options.stall_time = settings.timeout;
+  if (settings.max_body != 0) options.body.body = settings.max_body;
+  TaskGroup group;
+  group.spawn(keep_clean, std::ref(service.store()), settings.keep);
+  co_await http::server(args.host(), args.port(), router, options);
+}
+
+}  // namespace
+
+int serve(int argc, char** argv) {
+  ServerArgs server(8080);
+  Settings settings;
+  Args args("transfer", "serves and stores files over HTTP");
+  args.command("serve");
+  server.add_where(args, "port, 0 for any free one (8080)");
+  args.text("--dir", "FOLDER", "what to serve, and where to store (.)",
+            settings.folder);
+  args.number("--max-transfers", "requests at a time (100)",
+              settings.max_transfers, 1, 100'000);
+  args.size("--max-body", "bytes of a file, 0: no limit (0)", settings.max_body,
+            0, ~std::uint64_t{0});
+  args.time("--timeout", "give up who stalls, 0: never (30s)",
+            settings.timeout);
+  args.time("--keep", "forget an upload to which nothing comes (1440m)",
+            settings.keep);
+  server.add_manners(args);
+  args.parse(argc, argv);
+  server.address(args);
+  return run_program(serve_folder(server, settings));
+}
+
+}  // namespace transfer

@@ -1,0 +1,603 @@
+// client.cpp - one exchange: out, in, and once more where that is right.
+// SPDX-License-Identifier: MIT
+#include "client.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "../../runtime/combine.hpp"
+#include "../../runtime/shield.hpp"
+
+namespace violet::http {
+
+namespace {
+
+using violet::internal::into;
+using violet::internal::Outcome;
+
+class ClientCategory final : public std::error_category {
+ public:
+  const char* name() const noexcept override { return "http client"; }
+  std::string message(int value) const override {
+    switch (static_cast<ClientError>(value)) {
+      case ClientError::kNoReply: return "the connection ended without a reply";
+      case ClientError::kManyRedirects: return "there are too many redirects";
+      case ClientError::kBadRedirect: return "it cannot be followed";
+      case ClientError::kSwitched: return "the server speaks no HTTP any more";
+    }
+    return "no error";
+  }
+};
+
+[[noreturn]] void throw_client(ClientError error, const std::string& what) {
+  throw_error(std::system_error(make_error_code(error), what));
+}
+
+/// What an error says beside what its code means.
+std::string own_text(const std::system_error& error) {
+  std::string text = error.what();
+  const std::string meaning = concat({": ", error.code().message()});
+  if (text.ends_with(meaning)) text.resize(text.size() - meaning.size());
+  return text;
+}
+
+/// True for the end of a connection, by whomever.
+bool is_broken(const std::exception_ptr& error) noexcept {
+  const auto* known = exception_as<std::system_error>(error);
+  return known != nullptr &&
+         (known->code() == make_error_code(ClientError::kNoReply) ||
+          known->code() == std::errc::connection_reset ||
+          known->code() == std::errc::broken_pipe);
+}
+
+bool is_one_of(std::string_view word,
+               std::initializer_list<std::string_view> words) noexcept {
+  return std::any_of(words.begin(), words.end(),
+                     [&](auto one) { return same_word(word, one); });
+}
+
+}  // namespace
+
+const std::error_category& client_category() noexcept {
+  static const ClientCategory category;
+  return category;
+}
+
+std::error_code make_error_code(ClientError error) noexcept {
+  return {static_cast<int>(error), client_category()};
+}
+
+// -------------------------------------------------------------------- request
+
+Request::Request(std::string_view method, Url url)
+    : method_(method), url_(std::move(url)) {
+  if (!is_token(method)) {
+    throw_error(Misuse(concat(
+        {"violet: '", method, "' is no method of HTTP: say GET, or a word"})));
+  }
+  if (method == "CONNECT") {
+    throw_error(Misuse(
+        "violet: CONNECT makes a tunnel, not an exchange: use connect()"));
+  }
+  if (url_.host().empty()) {
+    throw_error(Misuse("violet: a request needs a URL with a host"));
+  }
+}
+
+Request& Request::field(std::string_view name, std::string_view value) {
+  if (is_one_of(name, {"Host", "Connection", "Content-Length",
+                       "Transfer-Encoding", "Expect"})) {
+    throw_error(Misuse(concat({"violet: the client writes ", name,
+                               " itself, from the URL, the body and "
+                               "expect_continue(): leave it out"})));
+  }
+  fields_.emplace_back(name, value);
+  return *this;
+}
+
+Request& Request::body(std::string text) {
+  drop_body();
+  from_ = BodyFrom::kText;
+  text_ = std::move(text);
+  length_ = text_.size();
+  return *this;
+}
+
+Request& Request::body(const File& file, std::uint64_t offset,
+                       std::uint64_t count) {
+  drop_body();
+  from_ = BodyFrom::kFile;
+  file_ = &file;
+  offset_ = offset;
+  length_ = count;
+  return *this;
+}
+
+Request& Request::written_by(const void* function, Call how,
+                             std::optional<std::uint64_t> length) {
+  drop_body();
+  from_ = BodyFrom::kFunction;
+  function_ = function;
+  call_ = how;
+  length_ = length;
+  return *this;
+}
+
+Request& Request::repeatable(bool may_repeat) {
+  repeatable_ = may_repeat;
+  return *this;
+}
+
+Request& Request::expect_continue(Duration patience) {
+  expects_ = patience;
+  return *this;
+}
+
+bool Request::can_repeat_body() const noexcept {
+  return repeatable_.value_or(from_ != BodyFrom::kFunction);
+}
+
+// RFC 9110, section 9.2.2.
+bool Request::may_repeat() const noexcept {
+  const bool idempotent =
+      is_one_of(method_, {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"});
+  return repeatable_.value_or(idempotent && can_repeat_body());
+}
+
+void Request::drop_body() {
+  from_ = BodyFrom::kNone;
+  text_.clear();
+  length_.reset();
+}
+
+void Request::drop_fields(std::initializer_list<std::string_view> names) {
+  std::erase_if(fields_, [&](const auto& field) {
+    return is_one_of(field.first, names);
+  });
+}
+
+Framing Request::framing() const noexcept {
+  // RFC 9110, section 8.6: these are expected to have a body.
+  const bool empty = from_ == BodyFrom::kNone;
+  if (empty && !is_one_of(method_, {"POST", "PUT", "PATCH"})) return {};
+  if (empty) return {BodyKind::kLength, 0};
+  if (!length_) return {BodyKind::kChunked, 0};
+  return {BodyKind::kLength, *length_};
+}
+
+// ----------------------------------------------------------------- round trip
+
+namespace internal {
+
+/// One request, and its reply.
+class RoundTrip {
+ public:
+  RoundTrip(Pool& pool, const ClientOptions& options, Request&& request)
+      : pool_(pool),
+        options_(options),
+        request_(std::move(request)),
+        parser_(options.head_limits) {}
+  RoundTrip(const RoundTrip&) = delete;
+
+  /// Sends the request, again if need be, and reads the head of the reply.
+  Task<> run();
+
+  /// Makes the request the one that a redirect asks for.
+  /// Returns: false if it is none, or none that can be followed.
+  bool redirect();
+
+  /// Reads what is left of a reply that nobody wants, if it is little.
+  Task<> drain();
+
+  Task<std::string_view> read();
+  Task<std::size_t> read(std::span<char> into);
+
+  const ResponseHead& head() const noexcept { return parser_.head(); }
+  const Url& url() const noexcept { return request_.url(); }
+  const BodyReader& body() const noexcept { return *body_; }
+
+  /// "GET http://127.0.0.1/"
+  std::string name() const {
+    return concat({request_.method(), " ", request_.url().text()});
+  }
+
+  /// Throws what has been thrown, with the name of the request.
+  [[noreturn]] void fail(const std::exception_ptr& error) const;
+
+ private:
+  enum class Progress : std::uint8_t {
+    kNothing,  // not even an interim reply has come
+    kInterim,  // one that was not the last has
+    kReplied,  // the head is there
+  };
+
+  Task<> try_twice();
+  Task<> try_once();
+  bool worth_repeating(const std::exception_ptr& error) const noexcept;
+
+  Task<> send();
+  Task<> send_with_body();
+  Task<> send_body();
+  Task<> send_file();
+  Task<> watch_sending();
+  Task<> flush();
+  void write_head(std::string& out) const;
+
+  Task<> read_head(Duration limit);
+  void begin_body();
+  void give_back() noexcept;
+  template <class Event>
+  auto limited(Event event)
+      -> Task<std::remove_cvref_t<decltype(event.result())>>;
+
+  Pool& pool_;
+  const ClientOptions& options_;
+  Request request_;
+  Loan loan_;
+  ResponseParser parser_;
+  std::optional<BodyReader> body_;  // once the head is there
+  Flag asked_for_body_;             // by 100 Continue
+  Progress progress_ = Progress::kNothing;
+  bool sent_ = false;   // the whole request is out
+  bool begun_ = false;  // the function that writes the body has been called
+};
+
+void RoundTrip::fail(const std::exception_ptr& error) const {
+  if (const auto* known = exception_as<std::system_error>(error)) {
+    throw_error(std::system_error(known->code(),
+                                  concat({name(), ": ", own_text(*known)})));
+  }
+  std::rethrow_exception(error);
+}
+
+Task<> RoundTrip::run() {
+  Outcome<void> outcome;
+  co_await into(outcome, try_twice());
+  if (outcome.error) fail(outcome.error);
+  begin_body();
+}
+
+Task<> RoundTrip::try_twice() {
+  loan_ = Loan();  // of a redirect: it may be the only one there may be
+  loan_ = co_await pool_.lend(request_.url());
+  Outcome<void> first;
+  co_await into(first, try_once());
+  if (!first.error) co_return;
+  if (!worth_repeating(first.error)) first.take();
+  co_await pool_.renew(loan_);
+  co_await try_once();
+}
+
+/// True if the server may have ended the connection before it had read any of
+/// the request, and sending it again does no harm.
+bool RoundTrip::worth_repeating(
+    const std::exception_ptr& error) const noexcept {
+  const bool silent = progress_ == Progress::kNothing && parser_.idle();
+  return loan_.used_before() && silent && is_broken(error) &&
+         request_.may_repeat();
+}
+
+/// A server that refuses a request may end the connection while it is sent. So
+/// when sending fails, what it said is still read.
+Task<> RoundTrip::try_once() {
+  parser_.next();
+  progress_ = Progress::kNothing;
+  sent_ = false;
+  asked_for_body_.clear();
+  Outcome<void> sending;
+  co_await into(sending, send());
+  if (progress_ == Progress::kReplied) co_return;
+  if (sending.error && !is_broken(sending.error)) sending.take();
+  Outcome<void> reading;
+  co_await into(reading, read_head(options_.reply_time));
+  if (reading.error && sending.error) sending.take();
+  reading.take();
+}
+
+// --- out
+
+void RoundTrip::write_head(std::string& out) const {
+  HeadWriter head(out);
+  head.request(request_.method(), request_.url().target());
+  head.field("Host", request_.url().authority());
+  for (const auto& [name, value] : request_.fields_) head.field(name, value);
+  const Framing framing = request_.framing();
+  if (framing.kind == BodyKind::kLength) head.length(framing.length);
+  if (framing.kind == BodyKind::kChunked) head.chunked();
+  if (request_.expects_) head.field("Expect", "100-continue");
+  if (const char* why = head.finish()) {
+    throw_error(Misuse(concat({"violet: the request ", name(),
+                               " cannot be "
+                               "written: ",
+                               why})));
+  }
+}
+
+Task<> RoundTrip::send() {
+  constexpr std::size_t kAtOnce = 16 * 1024;
+  std::string head;
+  write_head(head);
+  const bool has_text = request_.from_ == Request::BodyFrom::kText;
+  const bool at_once =
+      !request_.expects_ && has_text && request_.text_.size() <= kAtOnce;
+  co_await loan_.stream().write(head);
+  if (at_once) co_await loan_.stream().write(request_.text_);
+  if (request_.from_ == Request::BodyFrom::kNone || at_once) {
+    co_await flush();
+    sent_ = true;
+  } else {
+    co_await send_with_body();
+  }
+}
+
+Task<> RoundTrip::flush() {
+  const bool out = co_await within(options_.stall_time, loan_.stream().flush());
+  if (!out) {
+    throw_system(ETIMEDOUT, concat({"send", limit_text(options_.stall_time)}));
+  }
+}
+
+/// A body that may take long, while the reply is awaited already: whatever of
+/// the two ends first ends the other.
+Task<> RoundTrip::send_with_body() {
+  co_await flush();
+  co_await any(read_head(Duration::max()), send_body(), watch_sending());
+}
+
+Task<> RoundTrip::send_body() {
+  if (request_.expects_) {
+    co_await within(*request_.expects_, asked_for_body_.wait());
+  }
+  if (request_.from_ == Request::BodyFrom::kFile) {
+    co_await send_file();
+    sent_ = true;
+    co_return;
+  }
+  BodyWriter body(loan_.stream(), request_.framing());
+  if (request_.from_ == Request::BodyFrom::kFunction) {
+    begun_ = true;
+    co_await request_.call_(request_.function_, body);
+  } else {
+    co_await body.write(request_.text_);
+  }
+  co_await body.finish();
+  co_await loan_.stream().flush();
+  sent_ = true;
+}
+
+Task<> RoundTrip::send_file() {
+  const std::uint64_t count = *request_.length_;
+  const FileSent sent = co_await sendfile(
+      loan_.stream().connection(), *request_.file_, request_.offset_, count);
+  if (sent.ended) {
+    throw_system(EIO, concat({"send a file that ended after ", sent.bytes,
+                              " of ", count, " bytes"}));
+  }
+}
+
+/// Throws if the connection has taken nothing for too long, although there was
+/// something to send.
+Task<> RoundTrip::watch_sending() {
+  constexpr int kLooks = 8;
+  const Duration pause = std::max<Duration>(options_.stall_time / kLooks,
+                                            std::chrono::milliseconds(1));
+  const Slot& slot = *loan_.stream().connection().descriptor().slot();
+  std::uint64_t sent = slot.sent_bytes;
+  for (int quiet = 0; quiet < kLooks;) {
+    co_await violet::sleep(pause);
+    const bool held_up = slot.writer != nullptr && slot.sent_bytes == sent;
+    quiet = held_up ? quiet + 1 : 0;
+    sent = slot.sent_bytes;
+  }
+  throw_system(ETIMEDOUT,
+               concat({"send body", limit_text(options_.stall_time)}));
+}
+
+// --- in
+
+Task<> RoundTrip::read_head(Duration limit) {
+  for (;;) {
+    const auto came =
+        co_await within(limit, http::read_head(loan_.stream(), parser_));
+    if (!came) throw_system(ETIMEDOUT, concat({"no reply", limit_text(limit)}));
+    if (!*came) throw_client(ClientError::kNoReply, "read_head");
+    const int status = parser_.head().status;
+    if (status >= 200) break;
+    if (status == 101) throw_client(ClientError::kSwitched, "status 101");
+    if (status == 100) asked_for_body_.set();
+    progress_ = Progress::kInterim;
+    parser_.next();
+  }
+  progress_ = Progress::kReplied;
+}
+
+void RoundTrip::begin_body() {
+  body_.emplace(loan_.stream(), body_of(head(), request_.method()),
+                options_.body_limits);
+  if (body_->done()) give_back();
+}
+
+/// The reply has been read. Whatever else has come answers nothing.
+void RoundTrip::give_back() noexcept {
+  Loan loan(std::move(loan_));
+  if (sent_ && head().keeps_alive) loan.keep();
+}
+
+template <class Event>
+auto RoundTrip::limited(Event event)
+    -> Task<std::remove_cvref_t<decltype(event.result())>> {
+  using Value = std::remove_cvref_t<decltype(event.result())>;
+  Outcome<std::optional<Value>> outcome;
+  auto wait = within(options_.stall_time, std::move(event));
+  co_await into(outcome, wait);
+  if (outcome.error) fail(outcome.error);
+  const std::optional<Value> value = outcome.take();
+  if (!value) {
+    throw_system(ETIMEDOUT, concat({name(), ": read body",
+                                    limit_text(options_.stall_time)}));
+  }
+  co_return *value;
+}
+
+// A piece lies in the buffer of the stream: that is given back by the read
+// that finds the end.
+Task<std::string_view> RoundTrip::read() {
+  if (body_->done()) {
+    give_back();
+    co_return std::string_view();
+  }
+  const std::string_view piece = co_await limited(body_->read());
+  if (piece.empty()) give_back();
+  co_return piece;
+}
+
+Task<std::size_t> RoundTrip::read(std::span<char> into) {
+  if (body_->done()) co_return 0;
+  const std::size_t count = co_await limited(body_->read(into));
+  if (body_->done()) give_back();
+  co_return count;
+}
+
+Task<> RoundTrip::drain() {
+  constexpr std::uint64_t kLittle = 64 * 1024;
+  while (!body_->done() && body_->count() <= kLittle) {
+    std::error_code broken;
+    const auto piece =
+        co_await within(options_.stall_time, body_->read(broken));
+    if (!piece || broken) co_return;
+  }
+  if (body_->done()) give_back();
+}
+
+// --- elsewhere
+
+bool RoundTrip::redirect() {
+  const int status = head().status;
+  const bool asks = status == 301 || status == 302 || status == 303 ||
+                    status == 307 || status == 308;
+  const auto location = head().fields.only("Location");
+  if (!asks || !location) return false;
+  const bool becomes_get =
+      status == 303 || (status < 303 && request_.method() == "POST");
+  if (!becomes_get && begun_ && !request_.can_repeat_body()) return false;
+  std::string refusal;
+  Url to = request_.url().resolve(*location, refusal);
+  if (!refusal.empty()) {
+    throw_client(ClientError::kBadRedirect,
+                 concat({name(), ": redirect to ", refusal}));
+  }
+  if (becomes_get) {
+    if (request_.method_ != "HEAD") request_.method_ = "GET";
+    request_.drop_body();
+    request_.expects_.reset();
+    request_.drop_fields({"Content-Type", "Content-Encoding",
+                          "Content-Language", "Content-Location",
+                          "Content-Range"});
+  }
+  if (!to.same_server(request_.url())) {
+    request_.drop_fields({"Authorization", "Cookie"});
+  }
+  request_.url_ = std::move(to);
+  return true;
+}
+
+}  // namespace internal
+
+// ------------------------------------------------------------------- response
+
+Response::Response(std::unique_ptr<internal::RoundTrip> trip) noexcept
+    : trip_(std::move(trip)) {}
+Response::Response(Response&& other) noexcept = default;
+Response& Response::operator=(Response&& other) noexcept = default;
+Response::~Response() = default;
+
+const ResponseHead& Response::head() const noexcept {
+  return trip_->head();
+}
+
+const Url& Response::url() const noexcept {
+  return trip_->url();
+}
+
+std::optional<std::uint64_t> Response::length() const noexcept {
+  if (head().chunked) return std::nullopt;
+  return head().length;
+}
+
+Task<std::string_view> Response::read() {
+  return trip_->read();
+}
+
+Task<std::size_t> Response::read(std::span<char> into) {
+  return trip_->read(into);
+}
+
+Task<std::string> Response::read_all(std::size_t limit) {
+  std::string text;
+  const bool too_long = !done() && length().value_or(0) > limit;
+  for (std::string_view piece; !too_long;) {
+    piece = co_await read();
+    if (piece.empty()) co_return text;
+    if (piece.size() > limit - text.size()) break;
+    text.append(piece);
+  }
+  throw_error(LimitExceeded(concat({trip_->name(), ": read_all"}), limit));
+}
+
+bool Response::done() const noexcept {
+  return trip_->body().done();
+}
+
+std::uint64_t Response::count() const noexcept {
+  return trip_->body().count();
+}
+
+Fields Response::trailers() const noexcept {
+  return trip_->body().trailers();
+}
+
+// --------------------------------------------------------------------- client
+
+Client::Client(const ClientOptions& options)
+    : options_(options), pool_(options) {}
+
+Task<Response> Client::send(Request request) {
+  auto trip = std::make_unique<internal::RoundTrip>(pool_, options_,
+                                                    std::move(request));
+  for (int followed = 0;; ++followed) {
+    co_await trip->run();
+    const std::string from = trip->name();
+    if (options_.max_redirects == 0 || !trip->redirect()) break;
+    if (followed == options_.max_redirects) {
+      throw_client(ClientError::kManyRedirects,
+                   concat({from, ": after ", followed, " redirects"}));
+    }
+    co_await trip->drain();
+  }
+  co_return Response(std::move(trip));
+}
+
+Task<Response> Client::get(std::string url) {
+  Request request("GET", url);
+  co_return co_await send(std::move(request));
+}
+
+Task<Response> Client::head(std::string url) {
+  Request request("HEAD", url);
+  co_return co_await send(std::move(request));
+}
+
+Task<Response> Client::put(std::string url, std::string body) {
+  Request request("PUT", url);
+  request.body(std::move(body));
+  co_return co_await send(std::move(request));
+}
+
+Task<Response> Client::post(std::string url, std::string type,
+                            std::string body) {
+  Request request("POST", url);
+  request.field("Content-Type", type).body(std::move(body));
+  co_return co_await send(std::move(request));
+}
+
+}  // namespace violet::http

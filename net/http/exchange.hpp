@@ -1,0 +1,292 @@
+// exchange.hpp - one request and its response, as a handler sees them.
+//
+//     Task<> hello(http::Exchange& x) {
+//       co_await x.send(200, "text/plain", "Hello\n");
+//     }
+//
+// The idea: a handler says what the answer is, and everything about the
+// connection happens by itself. Whether it stays open, how bodies are framed,
+// whether a client that waits for "100 Continue" is told to go on, what becomes
+// of a body that nobody read: none of that can be got wrong by a handler,
+// since it has no say in it. Bodies are streams in both directions, and
+// neither is ever whole in memory unless the handler asks for that.
+//
+// A client that takes nothing, or sends nothing of what it has announced, is
+// given up after Options::stall_time. One that is slow is not.
+//
+// Built on: range, wire, sendfile, server; runtime/within.
+// See: RFC 9110, RFC 9112.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "../sendfile.hpp"
+#include "../server.hpp"
+#include "range.hpp"
+#include "wire.hpp"
+
+namespace violet::http {
+
+/// Thrown by a handler instead of an answer: it is answered with this status
+/// and text.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(int status, std::string_view text = {});
+  int status() const noexcept { return status_; }
+
+ private:
+  int status_;
+};
+
+/// Tells a client that there is no room for it: 503. For
+/// violet::ServerOptions::refused, where it stands in Options.
+Task<> say_busy(Connection& client);
+
+/// How a server is to behave. Trivially destructible. A duration of 0 stands
+/// for no limit.
+struct Options : violet::ServerOptions {
+  Options() noexcept { refused = say_busy; }
+  explicit Options(const violet::ServerOptions& others) noexcept
+      : violet::ServerOptions(others) {
+    if (refused == nullptr) refused = say_busy;
+  }
+
+  HeadLimits head;  ///< beyond them: 414, 431 and the like
+  BodyLimits body;  ///< beyond them: 413
+
+  /// How long a connection may wait for its first or next request.
+  Duration keep_alive = std::chrono::seconds(75);
+
+  /// How long a head may take once it has begun; then 408.
+  Duration head_time = std::chrono::seconds(20);
+
+  /// How long a client may send nothing of a body (408), or take nothing of a
+  /// response.
+  Duration stall_time = std::chrono::seconds(30);
+
+  /// Requests on one connection; 0: any number.
+  std::uint64_t max_requests = 0;
+
+  /// What is still to come of a body that no handler wants is read and dropped
+  /// if it is not more than so many bytes; else the connection is closed.
+  std::uint64_t unwanted = 64 * 1024;
+
+  /// How long a client may take to notice that its connection is closed.
+  Duration leave_time = std::chrono::seconds(2);
+};
+
+/// What a path's parts named {name} stand for.
+struct Parameters {
+  static constexpr std::size_t kMost = 8;
+  std::array<std::string_view, kMost> names;
+  std::array<std::string_view, kMost> values;
+  std::size_t count = 0;
+};
+
+class Conversation;
+class Exchange;
+
+/// Writing a response: sends what has been gathered and a text after it, or
+/// has nothing to do. Takes a timer only where the client takes nothing.
+class [[nodiscard]] ResponseEvent final : public Event {
+ public:
+  /// What becomes of the text.
+  enum class Text : std::uint8_t {
+    kSent,
+    kGathered,  // once there is room for it
+  };
+
+  /// Nothing is to be sent.
+  explicit ResponseEvent(Exchange& whose) noexcept : whose_(&whose) {}
+
+  ResponseEvent(Exchange& whose, std::string_view text, Text what) noexcept
+      : whose_(&whose), text_(text), sends_(true), what_(what) {}
+  ResponseEvent(ResponseEvent&& other) noexcept
+      : Event(std::move(other)),
+        whose_(other.whose_),
+        text_(other.text_),
+        sends_(other.sends_),
+        what_(other.what_) {}
+
+  bool attempt() noexcept override;
+  void undo() noexcept override;
+  void describe(Description& out) const override;
+  void result() const {
+    if (error_ != 0) raise();
+  }
+
+ private:
+  bool send(std::string_view text) noexcept;
+  bool wait_on() noexcept;
+  bool end(int error) noexcept;
+  void stop_timer() noexcept;
+  [[noreturn]] void raise() const;
+
+  Exchange* whose_;
+  std::string_view text_;  // the caller's
+  std::optional<Heirless<SendAllEvent>> part_;
+  Timer timer_;
+  std::size_t sent_before_ = 0;  // when the timer was started
+  bool sends_ = false;
+  bool gathered_is_out_ = false;
+  Text what_ = Text::kSent;
+};
+
+/// One request and its response. Belongs to the server, for whom the handler
+/// works.
+///
+/// All that waits: Throws: Error with 408 for a client that stalls while it
+/// sends; std::system_error, with a Fault for a body that is broken or too
+/// long, ETIMEDOUT for a client that takes nothing. Who lets them pass has done
+/// what is right. Kill: the connection is closed.
+class Exchange {
+ public:
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  // --- the request
+
+  /// Lifetime: of it and of its views: the exchange.
+  const RequestHead& request() const noexcept { return parser_.head(); }
+
+  /// The path, decoded: "/a b/c" of "/a%20b//c?d". See decode_path().
+  std::string_view path() const noexcept { return path_; }
+
+  /// What {name} in the route's pattern stands for, decoded. Lifetime: the
+  /// exchange. Throws: Misuse if the pattern has no such name.
+  std::string_view parameter(std::string_view name) const;
+
+  /// The decoded value of the first parameter of the query with that name.
+  std::optional<std::string> query(std::string_view name) const {
+    return query_value(request().parts.query, name);
+  }
+
+  Address peer() const { return connection().peer(); }
+
+  /// The next piece of the body, empty at its end. The first read tells a
+  /// client that waits for it to go on.
+  /// Lifetime: of the piece: until the next read.
+  Task<std::string_view> read();
+
+  /// The same into the caller's memory. Returns: how many bytes; 0 at the end.
+  Task<std::size_t> read(std::span<char> into);
+
+  /// The rest of the body. Throws: also LimitExceeded beyond `limit` bytes,
+  /// which is answered with 413.
+  Task<std::string> read_all(std::size_t limit);
+
+  /// Bytes of the body that have been read.
+  std::uint64_t body_count() const noexcept {
+    return body_ ? body_->count() : 0;
+  }
+
+  // --- the response
+
+  /// A field of the response. What frames the body, and Connection and Date,
+  /// are written by the server.
+  /// Throws: Misuse for one of these, for what is no field, and once the
+  /// response has begun.
+  Exchange& field(std::string_view name, std::string_view value);
+  Exchange& field(std::string_view name, std::uint64_t number);
+  Exchange& date(std::string_view name, Time time);
+
+  /// A whole response. Without a type, no Content-Type is sent.
+  /// Lifetime: the text outlives the wait.
+  ResponseEvent send(int status, std::string_view type, std::string_view text);
+
+  /// Says no: a sentence as text, "404 Not Found" if none is given.
+  Task<> refuse(int status, std::string_view text = {});
+
+  /// Begins a response with a body of `length` bytes, or of a length that is
+  /// not known yet. Nothing is sent before write(), flush() or finish().
+  void start(int status, std::uint64_t length);
+  void start(int status);
+
+  /// Writes a piece of the body into a buffer that is sent when it is full, by
+  /// flush(), and at the end. Of a response to HEAD nothing is sent.
+  /// Throws: also Misuse before start(), and for more bytes than were said.
+  /// Lifetime: the piece outlives the wait.
+  ResponseEvent write(std::string_view piece);
+  ResponseEvent flush() noexcept;
+
+  /// Ends the body. When a handler returns, that happens by itself.
+  ResponseEvent finish();
+
+  /// Answers GET and HEAD with a file or the part of it that is asked for, as
+  /// conditions and Range in the request have it: 200, 206, 304, 412 or 416.
+  /// `type` is the Content-Type. The fields that go with it are written.
+  Task<> send_file(const File& file, const Selected& about,
+                   std::string_view type);
+
+  /// True once a response has begun: there is no other answer any more.
+  bool begun() const noexcept { return begun_; }
+
+  // --- for servers and routers
+
+  /// The options of its server.
+  const Options& options() const noexcept { return *options_; }
+  Parameters& parameters() noexcept { return parameters_; }
+
+ private:
+  friend class Conversation;
+  friend class ResponseEvent;
+
+  Exchange(Connection&& connection, const Options& options)
+      : stream_(std::move(connection)),
+        options_(&options),
+        parser_(options.head) {}
+
+  const Connection& connection() const { return stream_.connection(); }
+
+  // The request.
+  void begin();
+  Fault read_path();
+  Task<> invite();
+  bool holds_body() const noexcept;
+  bool may_drop_rest() const noexcept;
+  [[noreturn]] void stalled();
+
+  // The response.
+  void check_field(std::string_view name, std::string_view value) const;
+  static void check_value(std::string_view name, std::string_view value);
+  void begin_response(int status, Framing framing, std::string_view type = {});
+  void write_head(int status, Framing framing, std::string_view type);
+  void append_refusal(int status, std::string_view text);
+  void check_begun() const;
+  [[noreturn]] void gone() const;
+  [[noreturn]] void cut_short(const File& file);
+  Task<> send_part(const File& file, ByteRange range);
+  Task<> send_parts(const File& file, const Selected& about,
+                    std::string_view type, const Ranges& ranges);
+  void describe_file(const Selected& about);
+
+  bool body_done() const noexcept { return !body_ || body_->done(); }
+
+  Stream stream_;  // for reading; what is sent goes past it
+  const Options* options_;
+  RequestParser parser_;
+  std::string path_;
+  Parameters parameters_;
+  std::optional<BodyReader> body_;  // none: the request has none
+  BodyFramer framer_;
+  std::string fields_;  // of the response
+  std::string out_;     // what is to be sent
+  std::uint64_t requests_ = 0;
+  bool begun_ = false;
+  bool bodiless_ = false;  // nothing of the response's body is sent
+  bool head_out_ = false;  // of the response, at least in part
+  bool invited_ = false;   // the client has been told to send its body
+  bool keeps_ = false;     // the connection stays open after this
+  bool last_ = false;      // it must not
+  bool broken_ = false;    // nothing more can be said on it
+};
+
+}  // namespace violet::http

@@ -1,0 +1,128 @@
+// router.hpp - which handler answers which request.
+//
+//     http::Router router;
+//     router.get("/", front);
+//     router.get("/hello/{name}", hello);     // one part of a path, not empty
+//     router.put("/files/{path*}", store);    // all the rest of it
+//
+// The path is decoded before it is compared, so there is one way to write each.
+// Of several patterns that fit, the one whose first difference is a word before
+// a {name}, and that before a {name*}, counts; in what order they were given
+// does not. A path that ends in a slash is another than one without.
+//
+// By itself a router answers HEAD where there is a GET, by the handler of that;
+// OPTIONS, with what is allowed; 404 where no pattern fits; 405 with Allow
+// where the method is not among them, 501 for a method that nobody knows.
+//
+// Built on: exchange. See: RFC 9110, section 9.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "exchange.hpp"
+
+namespace violet::http {
+
+namespace internal {
+
+/// A handler, whatever its type.
+class Call {
+ public:
+  virtual ~Call() = default;
+  virtual Task<> operator()(Exchange& exchange) const = 0;
+};
+
+template <class Handler>
+class CallOf final : public Call {
+ public:
+  explicit CallOf(Handler handler) : handler_(std::move(handler)) {}
+  Task<> operator()(Exchange& exchange) const override {
+    return handler_(exchange);
+  }
+
+ private:
+  Handler handler_;
+};
+
+}  // namespace internal
+
+/// What answers an exchange: a function, or an object with a const operator(),
+/// so that several loops may share it.
+template <class F>
+concept Handler = requires(const std::decay_t<F>& f, Exchange& exchange) {
+  { f(exchange) } -> std::same_as<Task<>>;
+};
+
+class Router {
+ public:
+  Router() noexcept {}
+  Router(Router&&) noexcept = default;
+  Router& operator=(Router&&) noexcept = default;
+
+  template <Handler F>
+  Router& get(std::string_view pattern, F&& handler) {
+    return add("GET", pattern, std::forward<F>(handler));
+  }
+  template <Handler F>
+  Router& put(std::string_view pattern, F&& handler) {
+    return add("PUT", pattern, std::forward<F>(handler));
+  }
+  template <Handler F>
+  Router& post(std::string_view pattern, F&& handler) {
+    return add("POST", pattern, std::forward<F>(handler));
+  }
+
+  /// For any method; of HEAD and OPTIONS, too. Lifetime: the handler is moved
+  /// or copied here, and must live as long as any exchange. Throws: Misuse for
+  /// a pattern that is none, or that has a handler for that method already.
+  template <Handler F>
+  Router& add(std::string_view method, std::string_view pattern, F&& handler) {
+    using Held = internal::CallOf<std::decay_t<F>>;
+    add(method, pattern, std::make_unique<Held>(std::forward<F>(handler)));
+    return *this;
+  }
+
+  /// Answers a request. Suspends, Throws: as the handler does.
+  /// Cost: the path is compared with one pattern after the other.
+  Task<> answer(Exchange& exchange) const;
+
+ private:
+  enum class Kind : std::uint8_t { kWord, kName, kRest };  // the first is best
+
+  struct Part {
+    Kind kind;
+    std::string text;  // the word or the name
+  };
+  struct Method {
+    std::string name;
+    std::unique_ptr<internal::Call> call;
+  };
+  struct Route {
+    std::vector<Part> parts;
+    std::vector<Method> methods;
+  };
+
+  void add(std::string_view method, std::string_view pattern,
+           std::unique_ptr<internal::Call> call);
+  static std::vector<Part> parse(std::string_view pattern);
+  static bool before(const std::vector<Part>& a,
+                     const std::vector<Part>& b) noexcept;
+  static bool same(const std::vector<Part>& a,
+                   const std::vector<Part>& b) noexcept;
+  static bool fits(const Route& route, std::string_view path,
+                   Parameters& parameters) noexcept;
+  static const internal::Call* find(const Route& route,
+                                    std::string_view method) noexcept;
+  Task<> refuse(Exchange& exchange) const;
+
+  std::vector<Route> routes_;  // the best that may fit first
+};
+
+}  // namespace violet::http

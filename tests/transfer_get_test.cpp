@@ -1,0 +1,382 @@
+// transfer_get_test.cpp - `transfer get` from servers good and bad.
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../apps/transfer/sha256.hpp"
+#include "../net/net.hpp"
+#include "program.hpp"
+#include "support.hpp"
+#include "transfer_support.hpp"
+
+using namespace programs;
+using support::contains;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// What a server does with its one file.
+struct Manners {
+  std::string data;
+  std::string tag = "\"1\"";
+  std::string fields;   // more of them, with their ends
+  bool ranges = true;   // it knows them
+  std::size_t cut = 0;  // bytes of a body before it hangs up; 0: never
+  int busy = 0;         // so many requests get 503 first
+  int cuts = 1 << 30;   // so many bodies are cut
+  int changes = 0;      // from this request on there is `later`
+  std::string later;
+  std::chrono::milliseconds rest{0};  // before each body
+};
+
+/// A file server in a process of its own, which writes what it is asked for
+/// on its stdout.
+class FileServer {
+ public:
+  explicit FileServer(Manners manners)
+      : listener_(
+            violet::listen_socket(violet::Address::parse("127.0.0.1", 0))),
+        url("http://" + violet::local_address(listener_.get()).text() + "/f"),
+        process_([this, manners] { return serve(manners); }) {}
+
+  /// What it has been asked for: the Range of each request.
+  std::string asked() {
+    process_.pump();
+    return process_.out();
+  }
+
+ private:
+  struct Shared {
+    std::atomic<int> requests{0};
+    std::atomic<int> cuts{0};
+  };
+
+  int serve(const Manners& manners) const {
+    ::fcntl(listener_.get(), F_SETFL, 0);
+    Shared shared;
+    for (;;) {
+      const int client = ::accept(listener_.get(), nullptr, nullptr);
+      if (client < 0) return 1;
+      std::thread([client, &manners, &shared] {
+        while (answer(client, manners, shared)) {
+        }
+        ::close(client);
+      }).detach();
+    }
+  }
+
+  static std::string value_of(const std::string& head, const char* name) {
+    const auto at = head.find(name);
+    if (at == head.npos) return {};
+    const auto begin = at + std::strlen(name);
+    return head.substr(begin, head.find("\r\n", begin) - begin);
+  }
+
+  /// Returns: false once the connection is to be closed.
+  static bool answer(int client, const Manners& m, Shared& shared) {
+    std::string head;
+    for (char c; !head.ends_with("\r\n\r\n"); head += c) {
+      if (::recv(client, &c, 1, 0) != 1) return false;
+    }
+    const int number = ++shared.requests;
+    const std::string range = value_of(head, "Range: bytes=");
+    const std::string note = "[" + range + "]\n";
+    [[maybe_unused]] ssize_t noted = ::write(1, note.data(), note.size());
+    if (number <= m.busy) {
+      return send(client, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    }
+    const bool changed = m.changes > 0 && number >= m.changes;
+    const std::string& data = changed ? m.later : m.data;
+    const std::string tag = changed ? "\"2\"" : m.tag;
+    const std::string condition = value_of(head, "If-Range: ");
+    std::size_t begin = 0;
+    std::size_t last = 0;
+    const bool wants =
+        std::sscanf(range.c_str(), "%zu-%zu", &begin, &last) == 2;
+    std::string first = "HTTP/1.1 200 OK\r\n";
+    std::string body = data;
+    if (m.ranges && wants && (condition.empty() || condition == tag)) {
+      if (begin >= data.size()) {
+        return send(client,
+                    "HTTP/1.1 416 No\r\nContent-Length: 0\r\nContent-Range: "
+                    "bytes */" +
+                        std::to_string(data.size()) + "\r\n\r\n");
+      }
+      last = std::min(last, data.size() - 1);
+      body = data.substr(begin, last - begin + 1);
+      first = "HTTP/1.1 206 Part\r\nContent-Range: bytes " +
+              std::to_string(begin) + "-" + std::to_string(last) + "/" +
+              std::to_string(data.size()) + "\r\n";
+    }
+    first += "Content-Length: " + std::to_string(body.size()) + "\r\n";
+    if (!tag.empty()) first += "ETag: " + tag + "\r\n";
+    std::this_thread::sleep_for(m.rest);
+    const bool cuts =
+        m.cut > 0 && body.size() > m.cut && ++shared.cuts <= m.cuts;
+    if (cuts) body.resize(m.cut);
+    return send(client, first + m.fields + "\r\n" + body) && !cuts;
+  }
+
+  static bool send(int client, const std::string& text) {
+    for (std::size_t at = 0; at < text.size();) {
+      const ssize_t count =
+          ::send(client, &text[at], text.size() - at, MSG_NOSIGNAL);
+      if (count <= 0) return false;
+      at += static_cast<std::size_t>(count);
+    }
+    return true;
+  }
+
+  violet::Fd listener_;
+
+ public:
+  const std::string url;
+
+ private:
+  Program process_;
+};
+
+/// A run of `transfer get` into a folder, as the file "f".
+struct Get : Program {
+  Get(const FileServer& server, const Folder& folder, Words options = {})
+      : Program(command(server.url, folder.file("f"), std::move(options))) {}
+
+  static Words command(const std::string& url, const std::string& file,
+                       Words options) {
+    options.insert(options.begin(), {build_path("transfer"), "get", url, file});
+    return options;
+  }
+};
+
+/// Fetches, and checks that the file is there and nothing else.
+void check_get(const FileServer& server, const Folder& folder,
+               const std::string& data, Words options = {}) {
+  Get get(server, folder, std::move(options));
+  const End end = get.wait();
+  CAPTURE(get.out(), get.err());
+  CHECK(end.code == 0);
+  CHECK(contains(get.out(), "got " + folder.file("f") + " " +
+                                std::to_string(data.size()) + " bytes"));
+  CHECK((contents(folder.file("f")) == data));
+  CHECK(folder.names() == Names{"f"});
+}
+
+Manners with_data(std::size_t size) {
+  Manners manners;
+  manners.data = noise(size);
+  return manners;
+}
+
+}  // namespace
+
+TEST_CASE("transfer get: files of every size come in pieces", "[transfer]") {
+  for (const std::size_t size : {0u, 1u, 999u, 1000u, 1001u, 12'001u}) {
+    CAPTURE(size);
+    const Manners manners = with_data(size);
+    for (const Words& options :
+         {Words{"--chunk", "1000"}, Words{"--chunk", "1000", "--parallel", "1"},
+          Words{"--chunk", "1000", "--threads", "3"}, Words{}}) {
+      FileServer server(manners);
+      const Folder folder;
+      check_get(server, folder, manners.data, options);
+      if (size > 1000 && options.size() > 1) {
+        CHECK(contains(server.asked(), "[0-999]\n"));
+        CHECK(contains(server.asked(), "[1000-"));
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "transfer get: a server without ranges is listened to from the "
+    "beginning",
+    "[transfer]") {
+  Manners manners = with_data(100'000);
+  manners.ranges = false;
+  {
+    FileServer server(manners);
+    const Folder folder;
+    check_get(server, folder, manners.data);
+    CHECK(server.asked() == "[0-0]\n");
+  }
+  manners.cut = 50'000;
+  manners.cuts = 2;
+  FileServer server(manners);
+  const Folder folder;
+  check_get(server, folder, manners.data, {"--quiet"});
+  CHECK(server.asked() == "[0-0]\n[]\n[]\n");
+}
+
+TEST_CASE("transfer get: what breaks off is asked for where it broke",
+          "[transfer]") {
+  Manners manners = with_data(20'000);
+  manners.cut = 1500;
+  manners.busy = 1;
+  FileServer server(manners);
+  const Folder folder;
+  // Each time something comes, so one retry in a row is enough.
+  check_get(server, folder, manners.data,
+            {"--chunk", "4000", "--retries", "1", "--quiet"});
+  CHECK(contains(server.asked(), "[0-3999]\n"));
+  CHECK(contains(server.asked(), "[1500-3999]\n"));
+  CHECK(contains(server.asked(), "[3000-3999]\n"));
+}
+
+TEST_CASE("transfer get: there is an end to trying", "[transfer]") {
+  Manners manners = with_data(1000);
+  manners.busy = 100;
+  FileServer server(manners);
+  const Folder folder;
+  Get get(server, folder, {"--retries", "2"});
+  CHECK(get.wait().code == 1);
+  CAPTURE(get.err());
+  CHECK(contains(get.err(), "503 Busy; trying again\n"));
+  CHECK(contains(get.err(), "transfer: GET " + server.url + ": 503 Busy\n"));
+  CHECK(folder.names().empty());
+}
+
+TEST_CASE("transfer get: pieces of two versions are never mixed",
+          "[transfer]") {
+  Manners manners = with_data(20'000);
+  manners.later = noise(20'000, 7);
+  for (const char* tag : {"\"1\"", ""}) {
+    manners.tag = tag;
+    manners.changes = 6;
+    FileServer server(manners);
+    const Folder folder;
+    Get get(server, folder, {"--chunk", "1000"});
+    CHECK(get.wait().code == 1);
+    CHECK(contains(get.err(), " has changed while it was fetched\n"));
+    CHECK(folder.names() == Names{"f.part", "f.part.state"});
+    // The next run finds that out at once, and begins anew.
+    check_get(server, folder, manners.later, {"--chunk", "1000"});
+  }
+}
+
+TEST_CASE("transfer get: who is interrupted goes on where it was",
+          "[transfer]") {
+  for (const int signal : {SIGINT, SIGTERM, SIGKILL}) {
+    CAPTURE(signal);
+    Manners manners = with_data(100'000);
+    manners.rest = 100ms;
+    FileServer server(manners);
+    const Folder folder;
+    const Words options{"--chunk", "1000", "--parallel", "2"};
+    Get get(server, folder, options);
+    eventually("a state", [&] {
+      return contains(contents(folder.file("f.part.state")), "have ");
+    });
+    const End end = get.stop(signal);
+    if (signal != SIGKILL) CHECK(end.code == 128 + signal);
+    CHECK(contains(contents(folder.file("f.part.state")), "have "));
+    const std::size_t before = count_of(server.asked(), "\n");
+    Words faster = options;
+    faster.insert(faster.end(), {"--parallel", "50"});
+    check_get(server, folder, manners.data, faster);
+    const std::size_t after = count_of(server.asked(), "\n");
+    // One more to begin with; what was there is not asked for again.
+    CHECK(after - before < 101);
+  }
+}
+
+TEST_CASE("transfer get: a state that does not fit is of no use",
+          "[transfer]") {
+  const Manners manners = with_data(5000);
+  FileServer server(manners);
+  const auto state_of = [](const std::string& url, const char* tag, int have) {
+    return "violet transfer get 1\nurl " + url + "\nsize 5000\ntag " + tag +
+           "\nmodified \nhave 0 " + std::to_string(have) + "\n";
+  };
+  for (const std::string& state :
+       {std::string("nonsense"), std::string(),
+        state_of(server.url, "\"1\"", 5001),
+        state_of("http://other/", "\"1\"", 5000),
+        state_of(server.url, "\"0\"", 5000), state_of(server.url, "", 5000)}) {
+    CAPTURE(state);
+    const Folder folder;
+    std::ofstream(folder.file("f.part")) << std::string(5000, 'x');
+    std::ofstream(folder.file("f.part.state")) << state;
+    check_get(server, folder, manners.data);
+  }
+  // This one fits: nothing but the first byte is asked for.
+  const Folder folder;
+  std::ofstream(folder.file("f.part")) << manners.data;
+  std::ofstream(folder.file("f.part.state"))
+      << state_of(server.url, "\"1\"", 5000);
+  const std::size_t before = count_of(server.asked(), "\n");
+  check_get(server, folder, manners.data);
+  CHECK(count_of(server.asked(), "\n") == before + 1);
+}
+
+TEST_CASE("transfer get: a digest that the server gives is checked",
+          "[transfer]") {
+  // Of "abc" (FIPS 180-4); the base64 of its SHA-256.
+  const std::string right = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
+  for (const bool is_right : {true, false}) {
+    for (const bool ranges : {true, false}) {
+      Manners manners;
+      manners.data = is_right ? "abc" : "abd";
+      manners.ranges = ranges;
+      manners.fields = "Repr-Digest: sha-256=:" + right + ":\r\n";
+      FileServer server(manners);
+      const Folder folder;
+      if (is_right) {
+        check_get(server, folder, "abc");
+        continue;
+      }
+      Get get(server, folder);
+      CHECK(get.wait().code == 1);
+      CHECK(contains(get.err(), "has not the digest that the server gave"));
+      CHECK(folder.names().empty());
+    }
+  }
+}
+
+TEST_CASE("transfer get: what is not there leaves nothing", "[transfer]") {
+  Program web({build_path("web"), "--port", "0", "--quiet"});
+  const std::string first = web.line();
+  const std::string url =
+      "http://" + first.substr(first.rfind(' ') + 1) + "/nothing";
+  const Folder folder;
+  Program get(Get::command(url, folder.file("f"), {}));
+  CHECK(get.wait().code == 1);
+  CHECK(get.err() == "transfer: GET " + url + ": 404 Not Found\n");
+  CHECK(folder.names().empty());
+}
+
+TEST_CASE(
+    "transfer get: a file that is there is replaced when the new one is "
+    "whole",
+    "[transfer]") {
+  const Manners manners = with_data(5000);
+  FileServer server(manners);
+  const Folder folder;
+  std::ofstream(folder.file("f")) << "old";
+  check_get(server, folder, manners.data);
+  Program nowhere(
+      Get::command(server.url, folder.file("no/such/f"), {"--quiet"}));
+  CHECK(nowhere.wait().code == 1);
+  CHECK(contains(nowhere.err(), "No such file or directory"));
+}
+
+TEST_CASE("transfer get: what is wrong on the command line is told",
+          "[transfer]") {
+  Program bad(Get::command("127.0.0.1/f", "f", {}));
+  CHECK(bad.wait().code == 2);
+  CHECK(bad.err() ==
+        "transfer: '127.0.0.1/f' is not a URL that begins with http://; try "
+        "--help\n");
+  Program none({build_path("transfer"), "get", "http://a/"});
+  CHECK(none.wait().code == 2);
+  CHECK(none.err() == "transfer: FILE is missing; try --help\n");
+}
