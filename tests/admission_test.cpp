@@ -403,7 +403,7 @@ TEST_CASE("admission: no place is lost, whatever clients do while they wait",
 TEST_CASE("admission: a short line moves on in every order", "[admission]") {
   testing::Options options;
   options.network = true;
-  options.runs = 20'000;
+  options.runs = 1000;
   options.partial = true;
   const auto when_full = GENERATE(wait_in_line, turn_away);
   testing::explore(
