@@ -81,7 +81,7 @@ Task<> refuse(http::Exchange& x, std::exception_ptr error) {
   } else if (const auto* e = exception_as<std::system_error>(error)) {
     if (is_full_disk(e->code())) {
       status = 507;
-      text = "the disk is full; what has come so far is kept";
+      text = "the disk is full";
     }
   }
   if (status == 0 || x.begun()) std::rethrow_exception(error);
