@@ -722,6 +722,7 @@ TEST_CASE("http server: who is too slow is told so, or left", "[http]") {
 }
 
 TEST_CASE("http server: a client that never reads is given up", "[http]") {
+  if (MaybeShortIo::wanted()) return;  // byte by byte, the buffers are endless
   Site site;
   bool began = false;
   site.router.get("/", [&began](http::Exchange& x) -> Task<> {
