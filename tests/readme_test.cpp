@@ -48,7 +48,8 @@ TEST_CASE("readme: the first example is a short one near the top", "[readme]") {
 TEST_CASE("readme: every example compiles and does its work", "[readme]") {
   TemporaryFolder folder;
   std::vector<Example> all = examples();
-  for (const char* path : {"net/README.md", "runtime/README.md"}) {
+  for (const char* path :
+       {"net/README.md", "net/http/README.md", "runtime/README.md"}) {
     const std::vector<Example> more = examples(path);
     CHECK(!more.empty());
     all.insert(all.end(), more.begin(), more.end());
