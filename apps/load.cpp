@@ -153,7 +153,10 @@ class Flow {
 Task<> load_one(Connection conn, std::size_t index, EchoLoad& all) {
   Flow flow(std::move(conn), index, all);
   const bool ended = co_await within(all.patience(), flow.run());
-  if (!ended) throw_system(ETIMEDOUT, "wait for the last answers");
+  if (ended) co_return;
+  const bool rated = all.settings().rate > 0;
+  throw_system(ETIMEDOUT, concat({"wait for the last answers",
+                                  rated ? " (is the rate too high?)" : ""}));
 }
 
 // ------------------------------------------------------------------- reporting

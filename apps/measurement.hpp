@@ -9,6 +9,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -40,7 +41,9 @@ class Measurement {
   /// All clients are connected: from now on time counts.
   void begin() {
     last_ = start_ = Clock::now();
-    if (settings_.time != Duration::max()) end_ = start_ + settings_.time;
+    if (settings_.time == Duration::max()) return;
+    end_ = start_ + settings_.time;
+    patience_.move_to(end_ + kPatience);
   }
 
   /// When message `number` of all is to be sent: now, or as the rate wants it.
@@ -60,14 +63,14 @@ class Measurement {
   Duration left() const {
     return end_ == TimePoint::max() ? Duration::max() : end_ - Clock::now();
   }
-  void stop() { stopped_.set(); }
+  void stop() {
+    stopped_.set();
+    patience_.move_to(std::min(patience_.moment(), Clock::now() + kPatience));
+  }
   auto stopped() { return stopped_.wait(); }
 
-  /// How long the last answers may take after the end.
-  Duration patience() const {
-    constexpr Duration kPatience = std::chrono::seconds(5);
-    return end_ == TimePoint::max() ? Duration::max() : left() + kPatience;
-  }
+  /// Until when the last answers are waited for.
+  violet::Deadline& patience() { return patience_; }
 
   void answered(TimePoint begun, TimePoint now) {
     times_.add(now - begun);
@@ -76,6 +79,7 @@ class Measurement {
 
   /// Something did not go as it should. `what` it was; the first tells enough.
   void failed(const char* what, const std::exception_ptr& error) {
+    last_ = Clock::now();
     if (failures_++ > 0) return;
     violet::complain(
         violet::concat({what, " failed: ", violet::text_of(error)}));
@@ -84,8 +88,12 @@ class Measurement {
   const Histogram& times() const { return times_; }
   std::size_t failures() const { return failures_; }
 
-  /// To the last answer.
-  Duration took() const { return last_ - start_; }
+  /// To the last answer or failure; all of the time, if that was to pass.
+  Duration took() const {
+    const bool all = settings_.time != Duration::max() &&
+                     settings_.messages == 0 && !stopped_.is_set();
+    return (all ? std::max(last_, end_) : last_) - start_;
+  }
   double seconds() const {
     return std::chrono::duration<double>(took()).count();
   }
@@ -96,10 +104,13 @@ class Measurement {
   }
 
  private:
+  static constexpr Duration kPatience = std::chrono::seconds(5);
+
   const LoadSettings& settings_;
   TimePoint start_;
   TimePoint end_ = TimePoint::max();
-  TimePoint last_;  // answer
+  violet::Deadline patience_{TimePoint::max()};
+  TimePoint last_;  // answer or failure
   violet::Flag stopped_;
   Histogram times_;
   std::size_t failures_ = 0;

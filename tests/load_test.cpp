@@ -245,6 +245,24 @@ TEST_CASE("load: bytes too many are a failure", "[load]") {
   CHECK(contains(load.err, "load: a connection failed: "));
 }
 
+TEST_CASE("load: a server that stalls for good does not hold up the end",
+          "[load]") {
+  const OddServer server([](int client) {
+    char byte;
+    if (::read(client, &byte, 1) == 1) ::pause();
+  });
+  Program load({build_path("load"), "echo", server.target, "--seconds", "10m",
+                "--json"});
+  eventually("a message", [&] { return contains(load.dump(), "load.cpp"); });
+  const End end = load.stop(SIGINT);
+  CHECK(end.code == 1);
+  CHECK(contains(load.err(), "wait for the last answers"));
+  CHECK(contains(load.out(), "\"messages\": 0"));
+  const auto at = load.out().find("\"seconds\": ");
+  REQUIRE(at != std::string::npos);
+  CHECK(std::strtod(load.out().c_str() + at + 11, nullptr) >= 5);
+}
+
 TEST_CASE("load: at a rate a stall is charged with all that it held up",
           "[load]") {
   const OddServer server([](int client) {
