@@ -144,7 +144,7 @@ class Uploads {
   Task<> receive(Connection conn) {
     std::exception_ptr error;
     try {
-      Tentative stored;
+      Tentative stored;  // for as long as the client is not told
       const std::string answer = co_await store(conn, stored);
       co_await conn.sendall(answer);  // at once: nothing was sent before
       stored.keep();
