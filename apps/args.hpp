@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -52,7 +51,8 @@ class Args {
           whole(given, parsed) && parsed >= least && parsed <= most;
       return std::pair(static_cast<Number>(parsed), good);
     });
-    options_.back().expects = "a number" + range_of(least, most, " from ");
+    options_.back().expects =
+        violet::concat({"a number from ", least, " to ", most});
   }
 
   /// `--flag TIME`: 500ms, 5s, 2m; a bare number is seconds.
@@ -72,8 +72,11 @@ class Args {
           parse_size(given, parsed) && parsed >= least && parsed <= most;
       return std::pair(parsed, good);
     });
-    options_.back().expects =
-        "a size such as 512 or 5MiB" + range_of(least, most, ", from ");
+    std::string& expects = options_.back().expects;
+    expects = "a size such as 512 or 5MiB";
+    const bool bounded = most != ~std::uint64_t{0};  // else by its type alone
+    if (bounded || least > 0) expects += violet::concat({", from ", least});
+    if (bounded) expects += violet::concat({" to ", most});
   }
 
   /// An argument that must be given, in the order of these calls.
@@ -191,17 +194,6 @@ class Args {
     };
     options_.push_back(
         {flag, word, help, word, std::make_unique<Set>(value, parser)});
-  }
-
-  /// What a number may be; an end that it cannot pass goes without saying.
-  [[gnu::cold]] static std::string range_of(std::uint64_t least,
-                                            std::uint64_t most,
-                                            std::string_view from) {
-    constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
-    if (least == 0 && most == kMost) return "";
-    std::string text = violet::concat({from, least});
-    if (most == kMost) return text + " on";
-    return text + " to " + std::to_string(most);
   }
 
   [[gnu::cold]] static std::pair<std::chrono::nanoseconds, bool> parse_time(
