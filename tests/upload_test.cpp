@@ -96,41 +96,50 @@ const char* const kAsProcessOne =
     "exec unshare $how --kill-child \"$0\" \"$@\"; done";
 
 #ifdef __linux__
-/// A link(2) that has done its work and does not return until it may.
-class SlowLink {
+/// A program whose link(2) has done its work and does not return, or whose
+/// flock(2) does not begin, for as long as it is held.
+class SlowCall {
  public:
-  SlowLink() {
+  explicit SlowCall(const std::string& name) {
     std::ofstream(source_) << R"(
         #include <fcntl.h>
         #include <stdlib.h>
         #include <sys/syscall.h>
         #include <unistd.h>
-        extern "C" int link(const char* from, const char* to) noexcept {
+        static void wait() {
+          while (access(getenv("VIOLET_TEST_HOLD"), F_OK) == 0) usleep(1000);
+        }
+        extern "C" int slow_link(const char* from, const char* to) noexcept {
           const long result =
               syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
-          while (access(getenv("VIOLET_TEST_GO"), F_OK) != 0) usleep(1000);
+          wait();
           return static_cast<int>(result);
+        }
+        extern "C" int slow_flock(int fd, int how) noexcept {
+          wait();
+          return static_cast<int>(syscall(SYS_flock, fd, how));
         })";
     Words command = compiler();
-    command.insert(command.end(),
-                   {"-shared", "-fPIC", "-o", library_, source_});
+    command.insert(command.end(), {"-Dslow_" + name + "=" + name, "-shared",
+                                   "-fPIC", "-o", library_, source_});
     Program made(command);
     if (made.wait().code != 0) fail("no library: " + made.err());
   }
 
   std::string shell() const {
     return "ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 "
-           "VIOLET_TEST_GO=" +
-           go_ + " LD_PRELOAD=" + library_ +
-           "; export ASAN_OPTIONS VIOLET_TEST_GO LD_PRELOAD";
+           "VIOLET_TEST_HOLD=" +
+           held_ + " LD_PRELOAD=" + library_ +
+           "; export ASAN_OPTIONS VIOLET_TEST_HOLD LD_PRELOAD";
   }
-  void let_return() const { const std::ofstream made(go_); }
+  void hold() const { const std::ofstream made(held_); }
+  void let_go() const { ::unlink(held_.c_str()); }
 
  private:
   TemporaryFolder folder_;
-  const std::string& source_ = folder_.file("link.cpp");
-  const std::string& library_ = folder_.file("link.so");
-  const std::string& go_ = folder_.file("go");
+  const std::string& source_ = folder_.file("slow.cpp");
+  const std::string& library_ = folder_.file("slow.so");
+  const std::string& held_ = folder_.file("held");
 };
 #endif
 
@@ -374,12 +383,34 @@ TEST_CASE("upload: servers that start take no part from one that is at work",
 }
 
 #ifdef __linux__
+TEST_CASE("upload: a part that goes before it is locked is made anew",
+          "[upload]") {
+  const Store store;
+  const SlowCall slow("flock");
+  const Upload upload(store, {}, slow.shell());
+  slow.hold();
+  const Client client(upload.port);
+  client.send("fo");
+  eventually("a part file", [&] { return store.names().size() == 1; });
+  const std::string first = store.names()[0];
+  const Upload takes_it(store);
+  CHECK(store.names().empty());
+  slow.let_go();
+  eventually("another", [&] { return store.names().size() == 1; });
+  CHECK(store.names()[0] != first);
+  client.send("ur");
+  client.finish_sending();
+  CHECK(client.receive_rest() == stored(1, 4));
+  CHECK(contents(store.file("upload-1")) == "four");
+}
+
 TEST_CASE("upload: a kill while a file gets its name: told, or no file",
           "[upload]") {
   const bool twice = GENERATE(false, true);
   CAPTURE(twice);
   const Store store;
-  const SlowLink slow;
+  const SlowCall slow("link");
+  slow.hold();
   Upload upload(store, {"--grace", twice ? "1m" : "0"}, slow.shell());
   const Client client(upload.port);
   client.send("four");
@@ -388,7 +419,7 @@ TEST_CASE("upload: a kill while a file gets its name: told, or no file",
   upload.deliver(SIGTERM);
   if (twice) upload.deliver(SIGTERM);
   std::this_thread::sleep_for(50ms);  // for the kill to be there first
-  slow.let_return();
+  slow.let_go();
   const std::string answer = client.receive_rest();
   upload.wait();
   CHECK((answer == "" || answer == stored(1, 4)));
@@ -397,14 +428,15 @@ TEST_CASE("upload: a kill while a file gets its name: told, or no file",
 
 TEST_CASE("upload: who resets before it is told leaves no file", "[upload]") {
   const Store store;
-  const SlowLink slow;
+  const SlowCall slow("link");
+  slow.hold();
   const Upload upload(store, {}, slow.shell());
   Client client(upload.port);
   client.send("four");
   client.finish_sending();
   eventually("a name", [&] { return store.names().size() == 2; });
   client.reset();
-  slow.let_return();
+  slow.let_go();
   eventually("an empty folder", [&] { return store.names().empty(); });
 }
 #endif
