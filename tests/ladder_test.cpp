@@ -543,6 +543,7 @@ TEST_CASE("ipc: says nothing into its own sockets where stdout is closed",
 TEST_CASE("ipc: short of descriptors it is one line from one process",
           "[ladder]") {
   for (const rlim_t limit : {4, 5, 6, 7, 8}) {
+    if (support::kSanitized && limit < 5) continue;  // UBSan makes a pipe
     Setup few;
     few.descriptors = limit;
     const Run run("ipc", {}, few);
@@ -620,7 +621,8 @@ TEST_CASE("crawler: three ways fetch the same pages", "[ladder]") {
 }
 
 TEST_CASE("crawler: short of descriptors it refuses at the start", "[ladder]") {
-  for (const rlim_t limit : {4, 8, 95 + 3}) {
+  for (const rlim_t limit : {4, 8, 98}) {
+    if (support::kSanitized && limit < 5) continue;  // UBSan makes a pipe
     Setup few;
     few.descriptors = limit;
     const Run run("crawler", {}, few);
@@ -656,10 +658,10 @@ TEST_CASE("crawler: Ctrl-C does not wait for threads that wait for pages",
   CHECK(Clock::now() - begin < 2500ms);
 }
 
-#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
+#ifdef __linux__
 TEST_CASE("crawler: a thread that cannot be made is told in one line",
           "[ladder]") {
+  if (support::kSanitized) return;  // its shadow is larger than the limit
   Words shell{"/bin/sh", "-c",
               "ulimit -v 600000; exec \"$0\" --pages 400 --delay 1ms"};
   shell.push_back(build_path("crawler"));
