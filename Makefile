@@ -107,9 +107,8 @@ order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
 APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
-         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp \
-         %/transfer.cpp),$(wildcard \
-         apps/*.cpp)))
+         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp %/load.cpp \
+         %/transfer.cpp),$(wildcard apps/*.cpp)))
 FRONT := $(addprefix $B/include/,violet.hpp violet/http.hpp violet/testing.hpp)
 SINGLE:= $(FRONT:$B/include/%=$B/single/%)
 # A program may have more files, in a folder of its name.

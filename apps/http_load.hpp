@@ -43,9 +43,8 @@ class HttpLoad {
   std::array<std::uint64_t, 1000> statuses{};  // by number
   std::uint64_t least_body = ~std::uint64_t{0};
   std::uint64_t most_body = 0;
-  std::uint64_t bytes = 0;  // received
-  std::uint64_t reconnects =
-      0;  // after a failure, or since the server wants it
+  std::uint64_t bytes = 0;       // received
+  std::uint64_t reconnects = 0;  // after a failure, or as the server wants it
 };
 
 /// One connection: its requests, one after the other.

@@ -261,7 +261,7 @@ int main(int argc, char** argv) {
                   settings.target);
   args.number("--connections", "clients at a time (1)", settings.connections, 1,
               1'000'000);
-  args.time("--seconds", "how long (10s, unless --requests is given)",
+  args.time("--seconds", "how long, if --requests is not given (10s)",
             settings.time);
   args.number("--requests", "how many messages in all, 0: no limit (0)",
               settings.messages, 0, ~std::uint64_t{0});

@@ -542,7 +542,7 @@ TEST_CASE("ipc: says nothing into its own sockets where stdout is closed",
 
 TEST_CASE("ipc: short of descriptors it is one line from one process",
           "[ladder]") {
-  for (const rlim_t limit : {4, 5, 6, 7, 8}) {
+  for (const rlim_t limit : {4u, 5u, 6u, 7u, 8u}) {
     if (support::kSanitized && limit < 5) continue;  // UBSan makes a pipe
     Setup few;
     few.descriptors = limit;
@@ -621,7 +621,7 @@ TEST_CASE("crawler: three ways fetch the same pages", "[ladder]") {
 }
 
 TEST_CASE("crawler: short of descriptors it refuses at the start", "[ladder]") {
-  for (const rlim_t limit : {4, 8, 98}) {
+  for (const rlim_t limit : {4u, 8u, 98u}) {
     if (support::kSanitized && limit < 5) continue;  // UBSan makes a pipe
     Setup few;
     few.descriptors = limit;

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <string>
 #include <thread>
@@ -247,13 +249,19 @@ TEST_CASE("load: bytes too many are a failure", "[load]") {
 
 TEST_CASE("load: a server that stalls for good does not hold up the end",
           "[load]") {
-  const OddServer server([](int client) {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const violet::Fd heard(ends[0]);
+  const violet::Fd hears(ends[1]);
+  const OddServer server([&](int client) {
     char byte;
-    if (::read(client, &byte, 1) == 1) ::pause();
+    if (::recv(client, &byte, 1, 0) == 1) (void)::write(hears.get(), &byte, 1);
+    ::pause();
   });
   Program load({build_path("load"), "echo", server.target, "--seconds", "10m",
                 "--json"});
-  eventually("a message", [&] { return contains(load.dump(), "load.cpp"); });
+  pollfd ready{heard.get(), POLLIN, 0};
+  REQUIRE(::poll(&ready, 1, 60'000) == 1);
   const End end = load.stop(SIGINT);
   CHECK(end.code == 1);
   CHECK(contains(load.err(), "wait for the last answers"));

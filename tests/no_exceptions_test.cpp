@@ -200,7 +200,7 @@ TEST_CASE("no exceptions: the echo server serves, stops and refuses",
 
   Program lost({path_in("echo"), "--host", "nowhere"});
   CHECK(lost.wait().code == 2);
-  CHECK(lost.err().rfind("echo: address 'nowhere' (", 0) == 0);
+  CHECK(lost.err().rfind("echo: --host: address 'nowhere' (", 0) == 0);
 }
 
 TEST_CASE("no exceptions: the linker refuses the other library",

@@ -120,7 +120,7 @@ TEST_CASE("resolve: what cannot be a name is an error at once", "[resolve]") {
     error = co_await resolve_error(longest + "b");
     CHECK(contains(error, "a name has at most 253 bytes"));
     error = co_await resolve_error("12:34");
-    CHECK(contains(error, "resolve address '12:34' (neither an IPv4"));
+    CHECK(contains(error, "resolve address '12:34' (an address and its port"));
     std::error_code code;
     const auto none = co_await resolve("", 7, code);
     CHECK(none.empty());

@@ -306,7 +306,7 @@ TEST_CASE("sim network: who listens everywhere hears every host",
     const Connection near = co_await connect("192.168.7.7", kPort);
     const Connection far = co_await listener.accept();
     CHECK(far.local() == Address::parse("192.168.7.7", kPort));
-    const Connection here = co_await connect("", kPort);
+    const Connection here = co_await connect(Address::parse("", kPort));
     CHECK(here.peer() == Address::parse("", kPort));
     const Connection there = co_await listener.accept();
     CHECK(there.local() == Address::parse("127.0.0.1", kPort));
