@@ -25,8 +25,8 @@
 #include <vector>
 
 #include "../../net/http/http.hpp"
-#include "../args.hpp"
 #include "byte_set.hpp"
+#include "errand.hpp"
 #include "meter.hpp"
 #include "sha256.hpp"
 
@@ -39,33 +39,6 @@ namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{256} << 10;
 constexpr std::string_view kMagic = "violet transfer get 1";
-
-struct Settings {
-  std::string url;
-  std::string file;
-  std::uint64_t chunk = std::uint64_t{5} << 20;
-  std::size_t parallel = 8;
-  int threads = 1;
-  int retries = 8;
-  bool quiet = false;
-};
-
-/// The server does not have it, or not any more, however often it is asked.
-class Rejected : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-/// What went wrong may pass; so may what the connection throws.
-class Passing : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-bool may_pass(int status) {
-  if (status == 408 || status == 429) return true;
-  return status >= 500 && status != 501 && status != 505;
-}
 
 /// A version of the file.
 struct Version {
@@ -215,7 +188,7 @@ class Book {
 
 class Get {
  public:
-  explicit Get(const Settings& settings)
+  explicit Get(const Errand& settings)
       : settings_(settings),
         part_path_(settings.file + ".part"),
         state_path_(part_path_ + ".state") {}
@@ -249,7 +222,7 @@ class Get {
   http::Request request(const Version& version, ByteRange range) const;
   http::ClientOptions client_options() const;
 
-  const Settings& settings_;
+  const Errand& settings_;
   const std::string part_path_;
   const std::string state_path_;
   Book book_;
@@ -336,7 +309,7 @@ Task<bool> Get::probe(http::Client& client,
   }
   if (reply.status() != 200) {
     const std::string said = answer_text(settings_.url, reply);
-    if (may_pass(reply.status())) throw Passing(said);
+    if (may_pass(reply.status())) throw Deferred(said);
     throw Rejected(said);
   }
   if (known_) {  // out of date, or no ranges any more: ask anew
@@ -361,7 +334,7 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
       if (whole) co_return whole;
       if (ranges) break;
       continue;
-    } catch (const Passing& e) {
+    } catch (const Deferred& e) {
       why = e.what();
     } catch (const std::system_error& e) {
       why = e.what();
@@ -437,7 +410,7 @@ Task<> Get::fetch(http::Client& client, const File& part, ByteRange piece) {
     try {
       co_await fetch_some(client, part, piece);
       continue;
-    } catch (const Passing& e) {
+    } catch (const Deferred& e) {
       why = e.what();
     } catch (const std::system_error& e) {
       why = e.what();
@@ -453,7 +426,7 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
   http::Request asked = request(book_.version(), rest);
   http::Response reply = co_await client.send(std::move(asked));
   const std::string said = answer_text(settings_.url, reply);
-  if (may_pass(reply.status())) throw Passing(said);
+  if (may_pass(reply.status())) throw Deferred(said);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
   const bool right = reply.status() == 206 && where && where->range &&
@@ -513,7 +486,7 @@ Task<> Get::store(http::Response& reply, const File& part, ByteRange& rest) {
     meter_.add(static_cast<std::int64_t>(filled));
     rest.begin += filled;
     if (cut) std::rethrow_exception(cut);
-    if (filled < most) throw Passing("the body is shorter than it was to be");
+    if (filled < most) throw Deferred("the body is shorter than it was to be");
   }
   char nothing[1];
   co_await reply.read(std::span<char>(nothing));  // its end
@@ -540,7 +513,7 @@ Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
         meter_.add(static_cast<std::int64_t>(count));
       }
       break;
-    } catch (const Passing& e) {
+    } catch (const Deferred& e) {
       why = e.what();
     } catch (const std::system_error& e) {
       why = e.what();
@@ -618,20 +591,13 @@ Task<> Get::leave() {
 }  // namespace
 
 int get(int argc, char** argv) {
-  Settings settings;
+  Errand settings;
   Args args("transfer",
             "fetches a file, in pieces where the server knows them");
   args.command("get");
   args.positional("URL", "what to fetch", settings.url);
   args.positional("FILE", "where to put it", settings.file);
-  args.size("--chunk", "bytes of a piece (5MiB)", settings.chunk, 1,
-            std::uint64_t{1} << 40);
-  args.number("--parallel", "pieces at a time (8)", settings.parallel, 1, 1000);
-  args.number("--threads", "event loops, each on its own thread (1)",
-              settings.threads, 1, 256);
-  args.number("--retries", "how often a piece is asked for again (8)",
-              settings.retries, 0, 1000);
-  args.flag("--quiet", "show errors only", settings.quiet);
+  settings.add_options(args, "how often a piece is asked for again (8)");
   args.parse(argc, argv);
   std::string refusal;
   const http::Url url = http::Url::parse(settings.url, refusal);

@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "../../net/http/http.hpp"
-#include "../args.hpp"
 #include "byte_set.hpp"
+#include "errand.hpp"
 #include "meter.hpp"
 #include "sha256.hpp"
 
@@ -38,33 +38,6 @@ namespace {
 
 constexpr std::size_t kReadBytes = std::size_t{256} << 10;
 constexpr std::size_t kMostReply = std::size_t{1} << 20;
-
-struct Settings {
-  std::string file;
-  std::string url;
-  std::uint64_t chunk = std::uint64_t{5} << 20;
-  std::size_t parallel = 8;
-  int threads = 1;
-  int retries = 8;
-  bool quiet = false;
-};
-
-/// The server will not have it, however often it is sent.
-class Rejected : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-/// The server will not have it now.
-class Deferred : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-bool may_pass(int status) {
-  if (status == 408 || status == 429) return true;
-  return status >= 500 && status != 501 && status != 505 && status != 507;
-}
 
 /// "0-4,10-19" as ranges; nothing for anything else.
 std::optional<std::vector<ByteRange>> parse_missing(std::string_view text) {
@@ -141,7 +114,7 @@ class Plan {
 /// The whole errand.
 class Put {
  public:
-  explicit Put(const Settings& settings) : settings_(settings) {}
+  explicit Put(const Errand& settings) : settings_(settings) {}
 
   /// What loop `index` does.
   Task<> work(int index);
@@ -168,7 +141,7 @@ class Put {
   Task<> rest(int attempt, const std::string& why);
   http::ClientOptions client_options() const;
 
-  const Settings& settings_;
+  const Errand& settings_;
   std::uint64_t size_ = 0;
   std::string id_;
   sys::FileStatus status_;
@@ -302,7 +275,7 @@ Task<> Put::rest(int attempt, const std::string& why) {
   co_await violet::sleep(milliseconds(200) * (1 << shift));
 }
 
-std::string answer_text(const Settings& settings, const http::Response& reply) {
+std::string answer_text(const Errand& settings, const http::Response& reply) {
   return concat(
       {"PUT ", settings.url, ": ", reply.status(), " ", reply.head().reason});
 }
@@ -440,20 +413,13 @@ std::string whole_url(const std::string& url, std::string_view file) {
 }  // namespace
 
 int put(int argc, char** argv) {
-  Settings settings;
+  Errand settings;
   Args args("transfer", "sends a file, in pieces where the server knows them");
   args.command("put");
   args.positional("FILE", "what to send", settings.file);
   args.positional("URL", "where to; after a slash comes the file's name",
                   settings.url);
-  args.size("--chunk", "bytes of a piece (5MiB)", settings.chunk, 1,
-            std::uint64_t{1} << 40);
-  args.number("--parallel", "pieces at a time (8)", settings.parallel, 1, 1000);
-  args.number("--threads", "event loops, each on its own thread (1)",
-              settings.threads, 1, 256);
-  args.number("--retries", "how often a piece is sent again (8)",
-              settings.retries, 0, 1000);
-  args.flag("--quiet", "show errors only", settings.quiet);
+  settings.add_options(args, "how often a piece is sent again (8)");
   args.parse(argc, argv);
   std::string refusal;
   settings.url = whole_url(settings.url, settings.file);

@@ -1,0 +1,54 @@
+// errand.hpp - what sending a file and fetching one have in common.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "../args.hpp"
+
+namespace transfer {
+
+/// What `put` and `get` are asked for.
+struct Errand {
+  std::string file;
+  std::string url;
+  std::uint64_t chunk = std::uint64_t{5} << 20;
+  std::size_t parallel = 8;
+  int threads = 1;
+  int retries = 8;
+  bool quiet = false;
+
+  /// The options that both have. Lifetime: a literal.
+  void add_options(Args& args, const char* retries_help) {
+    args.size("--chunk", "bytes of a piece (5MiB)", chunk, 1,
+              std::uint64_t{1} << 40);
+    args.number("--parallel", "pieces at a time (8)", parallel, 1, 1000);
+    args.number("--threads", "event loops, each on its own thread (1)", threads,
+                1, 256);
+    args.number("--retries", retries_help, retries, 0, 1000);
+    args.flag("--quiet", "show errors only", quiet);
+  }
+};
+
+/// However often the server is asked, it will not do it.
+class Rejected : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// It will not do it now. So may be what the connection throws.
+class Deferred : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// True for a status that another try may not meet again.
+inline bool may_pass(int status) {
+  if (status == 408 || status == 429) return true;
+  return status >= 500 && status != 501 && status != 505 && status != 507;
+}
+
+}  // namespace transfer
