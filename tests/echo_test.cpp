@@ -24,20 +24,12 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-Words echo_command(const Words& options) {
-  Words command{build_path("echo")};
-  command.insert(command.end(), options.begin(), options.end());
-  return command;
-}
-
 /// An echo server on a port of its own, ready for clients.
 struct Echo : Program {
   explicit Echo(Words options = {}, Setup setup = Setup())
-      : Program(echo_command(with_port(std::move(options))), setup) {
+      : Program(command_for("echo", with_port(std::move(options))), setup) {
     first_line = line();
-    const auto colon = first_line.rfind(':');
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first_line.c_str() + colon + 1, nullptr, 10));
+    port = port_in(first_line);
   }
 
   static Words with_port(Words options) {
@@ -56,16 +48,9 @@ struct Echo : Program {
 };
 
 /// A finished run of echo, for what never gets to serving.
-struct Run {
-  explicit Run(const Words& options, Setup setup = Setup()) {
-    Program program(echo_command(options), setup);
-    end = program.wait();
-    out = program.out();
-    err = program.err();
-  }
-  End end;
-  std::string out;
-  std::string err;
+struct Run : FinishedRun {
+  explicit Run(const Words& options, Setup setup = Setup())
+      : FinishedRun("echo", options, setup) {}
 };
 
 std::string summary(int served, int cut) {
@@ -257,7 +242,7 @@ TEST_CASE("echo: a unix socket is there from the start to the stop, only",
   TemporaryFolder folder;
   const std::string path = folder.file("echo.sock");
   for (int i = 0; i < 2; ++i) {
-    Program server(echo_command({"--host", "unix:" + path}));
+    Program server(command_for("echo", {"--host", "unix:" + path}));
     CHECK(server.line() == "echo: listening on unix:" + path);
     const Run second({"--host", "unix:" + path});
     CHECK(second.end.code == 1);
@@ -741,7 +726,7 @@ TEST_CASE("echo: a closed stdout is not mistaken for a socket", "[echo]") {
     setup.out = Setup::kClosed;
     setup.all_closed = all;
     setup.errors_unread = all;
-    Program server(echo_command({"--port", "0"}), setup);
+    Program server(command_for("echo", {"--port", "0"}), setup);
     std::uint16_t port = 0;
     eventually("a port to listen on",
                [&] { return (port = listening_port(server)) != 0; });
@@ -811,7 +796,7 @@ TEST_CASE("echo: it can be started again on its port at once", "[echo]") {
   clients.clear();
   for (const char* loops : {"1", "2", "1"}) {
     CAPTURE(loops);
-    Program again(echo_command({"--port=" + port, "--loops", loops}));
+    Program again(command_for("echo", {"--port=" + port, "--loops", loops}));
     CHECK(again.line() == "echo: listening on 127.0.0.1:" + port);
     const Client client(first->port);
     CHECK(client.exchange("y") == "y");

@@ -22,8 +22,7 @@ struct Httpd : Program {
       : Program(command_of(folder, options)) {
     const std::string first = line();
     CHECK(first.rfind("httpd: listening on 127.0.0.1:", 0) == 0);
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first.c_str() + first.rfind(':') + 1, nullptr, 10));
+    port = port_in(first);
     url = "http://127.0.0.1:" + std::to_string(port);
   }
 

@@ -22,35 +22,15 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-Words command_of(const std::string& program, const Words& options) {
-  Words command{build_path(program)};
-  command.insert(command.end(), options.begin(), options.end());
-  return command;
-}
-
-/// A finished run.
-struct Run {
-  explicit Run(const std::string& name, const Words& options = {},
-               Setup setup = Setup()) {
-    Program program(command_of(name, options), setup);
-    end = program.wait();
-    out = program.out();
-    err = program.err();
-  }
-  End end;
-  std::string out;
-  std::string err;
-};
+using Run = FinishedRun;
 
 /// A server on a port of its own, ready for clients.
 struct Server : Program {
   explicit Server(const std::string& name, Words options = {},
                   Setup setup = Setup())
-      : Program(command_of(name, with_port(std::move(options))), setup) {
+      : Program(command_for(name, with_port(std::move(options))), setup) {
     first_line = line();
-    const auto colon = first_line.rfind(':');
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first_line.c_str() + colon + 1, nullptr, 10));
+    port = port_in(first_line);
   }
 
   static Words with_port(Words options) {
@@ -135,7 +115,7 @@ TEST_CASE("ladder: a reader that goes in the middle ends a program quietly",
   for (const Words& command : kTalkers) {
     CAPTURE(command);
     Program talker(
-        command_of(command[0], {command.begin() + 1, command.end()}));
+        command_for(command[0], {command.begin() + 1, command.end()}));
     talker.line();
     talker.stop_reading();
     const End end = talker.wait();
@@ -166,19 +146,19 @@ TEST_CASE("ladder: a stdout that cannot be written is a failure", "[ladder]") {
 }
 
 TEST_CASE("ladder: Ctrl-C ends what is no server with 130", "[ladder]") {
-  Program sleepy(command_of("sleepy", {"--unit", "60m"}));
+  Program sleepy(command_for("sleepy", {"--unit", "60m"}));
   while (sleepy.line() != "sleeps for 5") {
   }
   CHECK(sleepy.stop(SIGINT).code == 130);
   CHECK(sleepy.err() == "");
 
-  Program hello(command_of("hello", {}));
+  Program hello(command_for("hello", {}));
   hello.line();
   CHECK(hello.stop(SIGINT).code == 130);
 }
 
 TEST_CASE("ladder: Ctrl-C ends an endless producer cleanly", "[ladder]") {
-  Program produce(command_of(
+  Program produce(command_for(
       "produce", {"--channel", "--items", "1000000000", "--producers", "3"}));
   produce.line();
   CHECK(produce.stop(SIGINT).code == 130);
@@ -187,7 +167,7 @@ TEST_CASE("ladder: Ctrl-C ends an endless producer cleanly", "[ladder]") {
 
 TEST_CASE("ladder: Ctrl-C ends an endless generator cleanly", "[ladder]") {
   for (const int number : {SIGINT, SIGTERM}) {
-    Program produce(command_of("produce", {"--items", "1000000000"}));
+    Program produce(command_for("produce", {"--items", "1000000000"}));
     produce.line();
     CHECK(produce.stop(number).code == 128 + number);
     CHECK(produce.err() == "");
@@ -513,7 +493,8 @@ TEST_CASE("echo without a loop: serves where stdout is closed", "[ladder]") {
       Setup setup;
       setup.out = Setup::kClosed;
       setup.all_closed = all;
-      const Program server(command_of(name, {"--host", "unix:" + path}), setup);
+      const Program server(command_for(name, {"--host", "unix:" + path}),
+                           setup);
       const violet::Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
       eventually("a server", [&] {
         return ::connect(client.get(), reinterpret_cast<sockaddr*>(&place),
@@ -582,7 +563,7 @@ TEST_CASE("ipc: many questions may be under way", "[ladder]") {
 }
 
 TEST_CASE("ipc: a process that is killed is missed by the other", "[ladder]") {
-  Program ipc(command_of("ipc", {"--questions", "1000000"}));
+  Program ipc(command_for("ipc", {"--questions", "1000000"}));
   const std::string first = ipc.line();
   const auto other = static_cast<pid_t>(
       std::strtol(first.c_str() + first.rfind(' '), nullptr, 10));
@@ -594,7 +575,7 @@ TEST_CASE("ipc: a process that is killed is missed by the other", "[ladder]") {
 }
 
 TEST_CASE("ipc: Ctrl-C ends both", "[ladder]") {
-  Program ipc(command_of("ipc", {"--questions", "1000000"}));
+  Program ipc(command_for("ipc", {"--questions", "1000000"}));
   const std::string first = ipc.line();
   const auto other = static_cast<pid_t>(
       std::strtol(first.c_str() + first.rfind(' '), nullptr, 10));
@@ -649,7 +630,7 @@ TEST_CASE("crawler: raises its limit of descriptors where it may", "[ladder]") {
 
 TEST_CASE("crawler: Ctrl-C does not wait for threads that wait for pages",
           "[ladder]") {
-  Program crawler(command_of("crawler", {"--pages", "1", "--delay", "3s"}));
+  Program crawler(command_for("crawler", {"--pages", "1", "--delay", "3s"}));
   crawler.line();
   crawler.line();  // now a thread asks for the page
   const auto begin = Clock::now();
@@ -674,7 +655,7 @@ TEST_CASE("crawler: a thread that cannot be made is told in one line",
 #endif
 
 TEST_CASE("crawler: Ctrl-C ends it whatever it is doing", "[ladder]") {
-  Program crawler(command_of("crawler", {"--delay", "60m"}));
+  Program crawler(command_for("crawler", {"--delay", "60m"}));
   crawler.line();
   eventually("a page that is fetched",
              [&] { return contains(crawler.dump(), "readline"); });

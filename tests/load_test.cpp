@@ -25,18 +25,17 @@ namespace {
 using Words = std::vector<std::string>;
 
 /// A finished run of load against a port of this machine.
-struct Load {
+struct Load : FinishedRun {
   explicit Load(const std::string& target, Words options = {},
-                Setup setup = Setup(), const char* kind = "echo") {
-    options.insert(options.begin(), {build_path("load"), kind, target});
-    Program program(options, setup);
-    end = program.wait();
-    out = program.out();
-    err = program.err();
+                Setup setup = Setup(), const char* kind = "echo")
+      : FinishedRun("load", with_target(std::move(options), kind, target),
+                    setup) {}
+
+  static Words with_target(Words options, const char* kind,
+                           const std::string& target) {
+    options.insert(options.begin(), {kind, target});
+    return options;
   }
-  End end;
-  std::string out;
-  std::string err;
 
   double value(const std::string& key) const {
     const auto at = out.find('"' + key + "\": ");

@@ -401,6 +401,35 @@ class Program {
 
 // ----------------------------------------------------------------- compilers
 
+/// How one of our programs is started.
+inline std::vector<std::string> command_for(
+    const std::string& name, const std::vector<std::string>& options) {
+  std::vector<std::string> command{build_path(name)};
+  command.insert(command.end(), options.begin(), options.end());
+  return command;
+}
+
+/// One that has ended, and all that it said.
+struct FinishedRun {
+  explicit FinishedRun(const std::string& name,
+                       const std::vector<std::string>& options = {},
+                       Setup setup = Setup()) {
+    Program program(command_for(name, options), setup);
+    end = program.wait();
+    out = program.out();
+    err = program.err();
+  }
+  End end;
+  std::string out;
+  std::string err;
+};
+
+/// The port at the end of "echo: listening on 127.0.0.1:4915".
+inline std::uint16_t port_in(const std::string& line) {
+  return static_cast<std::uint16_t>(
+      std::strtoul(line.c_str() + line.rfind(':') + 1, nullptr, 10));
+}
+
 /// What this build was made with, word by word.
 inline std::vector<std::string> compiler() {
   std::istringstream flags(contents(build_path("flags")));

@@ -31,10 +31,7 @@ class Server {
       : program{std::function<int()>(
             [=] { return run_server(host, 0, handler, options, loops); })} {
     where = program.line();
-    const auto colon = where.rfind(':');
-    if (host == "127.0.0.1") {
-      port = static_cast<std::uint16_t>(std::stoi(where.substr(colon + 1)));
-    }
+    if (host == "127.0.0.1") port = port_in(where);
   }
 
   /// After SIGTERM.

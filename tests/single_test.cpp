@@ -271,8 +271,7 @@ TEST_CASE("single: the README's program needs 12 lines and one command",
 
   Program program({target});
   const std::string line = program.line();
-  const Client client(
-      static_cast<std::uint16_t>(std::stoul(line.substr(line.rfind(':') + 1))));
+  const Client client(port_in(line));
   const std::string data = noise(100'000);
   CHECK((client.exchange(data) == data));
   CHECK(program.stop(SIGINT).code == 0);

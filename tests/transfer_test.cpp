@@ -44,9 +44,7 @@ struct Server : Program {
   explicit Server(const Folder& folder, const Words& options = {},
                   const std::string& shell = "")
       : Program(command_of(folder, options, shell)) {
-    const std::string first = line();
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first.c_str() + first.rfind(':') + 1, nullptr, 10));
+    port = port_in(line());
   }
 
   static Words command_of(const Folder& folder, const Words& options,

@@ -63,9 +63,7 @@ struct Upload : Program {
   explicit Upload(const Store& store, const Words& options = {},
                   const std::string& shell = "")
       : Program(command_of(store, options, shell)) {
-    const std::string first = line();
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first.c_str() + first.rfind(':') + 1, nullptr, 10));
+    port = port_in(line());
   }
 
   static Words command_of(const Store& store, const Words& options,

@@ -21,8 +21,7 @@ struct Web : Program {
       : Program(command_of(options)) {
     const std::string first = line();
     address = first.substr(first.rfind(' ') + 1);
-    port = static_cast<std::uint16_t>(
-        std::strtoul(first.c_str() + first.rfind(':') + 1, nullptr, 10));
+    port = port_in(first);
     CHECK(first == "web: listening on " + address);
     CHECK(line() == "Server started at http://" + address);
   }
