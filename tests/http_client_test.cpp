@@ -960,7 +960,8 @@ TEST_CASE("http client: a connection that nobody answers has a limit",
 
 // ---------------------------------------------------------------- what is not
 
-TEST_CASE("http client: errors name method, URL and cause", "[http][client]") {
+TEST_CASE("http client: errors name method, URL and cause",
+          "[http][client][libkqueue:so_error]") {
   testing::play([]() -> Task<> {
     Client client;
     const std::string said =

@@ -131,7 +131,8 @@ TEST_CASE("http wire: what is wrong is thrown with its fault", "[http]") {
         "PUT / [abc! " + std::string(text_of(http::Fault::kBadChunkEnd)));
 }
 
-TEST_CASE("http wire: errors name call and peer, or are codes", "[http]") {
+TEST_CASE("http wire: errors name call and peer, or are codes",
+          "[http][libkqueue:so_error]") {
   play([]() -> Task<> {
     Fed fed(co_await tcp_ends());
     co_await fed.far.sendall("nonsense\r\n\r\n");

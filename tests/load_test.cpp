@@ -448,7 +448,7 @@ TEST_CASE(
 }
 
 TEST_CASE("load: what is no URL is refused, and nobody there is told",
-          "[load]") {
+          "[load][libkqueue:so_error]") {
   const Load bad("127.0.0.1:80", {}, Setup(), "http");
   CHECK(bad.end.code == 2);
   CHECK(bad.err ==

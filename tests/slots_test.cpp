@@ -1107,8 +1107,9 @@ TEST_CASE("slots: a close is heard by the loop that watched it before another",
     look(second);
   }
   descriptor.close();
-  Pair next = make_socketpair();
-  REQUIRE(next[0].get() == number);
+  const Pair next = make_socketpair();
+  const Fd again(::fcntl(next[0].get(), F_DUPFD_CLOEXEC, number));
+  REQUIRE((next[0].get() == number || again.get() == number));
   put(next[1].get(), "x");
   first.run([](int fd) -> Task<> { co_await readable(fd); }(number));
 }
