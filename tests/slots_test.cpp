@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/slots.hpp"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 
