@@ -9,9 +9,7 @@
 // SPDX-License-Identifier: MIT
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +19,7 @@
 #include <system_error>
 
 #include "../net/net.hpp"
+#include "file_lock.hpp"
 #include "server_args.hpp"
 
 using namespace violet;
@@ -58,14 +57,8 @@ class Tentative {
   /// Takes the file's lock. Returns: 0, or an error number: EWOULDBLOCK if
   /// another has it, or has had it and removed the name.
   int lock() const {
-    struct stat ours;
-    struct stat named;
-    if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) return errno;
-    if (::fstat(file_.get(), &ours) != 0) return errno;
-    const bool gone = ::lstat(path_.c_str(), &named) != 0 ||
-                      ours.st_dev != named.st_dev ||
-                      ours.st_ino != named.st_ino;
-    return gone ? EWOULDBLOCK : 0;
+    const int error = -lock_named(file_.get(), path_.c_str());
+    return error == ESTALE ? EWOULDBLOCK : error;
   }
 
   const std::string& path() const { return path_; }
@@ -77,8 +70,7 @@ class Tentative {
 };
 
 /// Makes a part: where an upload is while it comes. Its lock tells other
-/// servers that it is in use. A process number would not, since in containers
-/// all have the same. Blocks.
+/// servers that it is in use. Blocks.
 Tentative make_part(const std::string& folder) {
   static std::atomic<unsigned> tried = 0;
   for (;;) {

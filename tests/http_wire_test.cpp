@@ -27,15 +27,6 @@ void require(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(what);
 }
 
-/// A stream, and the other end of what it is over.
-struct Fed {
-  Fed() : Fed(connected_pair()) {}
-  explicit Fed(Ends ends)
-      : stream(std::move(ends.first)), far(std::move(ends.second)) {}
-  Stream stream;
-  Connection far;
-};
-
 /// Sends piece by piece; each is read before the next one comes.
 Task<> feed(Connection to, PieceList pieces) {
   for (const std::string_view piece : pieces) {

@@ -9,12 +9,15 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -127,22 +130,31 @@ class TemporaryFolder {
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
   ~TemporaryFolder() {
-    for (const std::string& file : files_) ::unlink(file.c_str());
-    ::rmdir(path_.c_str());
+    const auto remove = [](const char* path, const struct stat*, int, FTW*) {
+      return ::remove(path);
+    };
+    ::nftw(path_.c_str(), remove, 16, FTW_DEPTH | FTW_PHYS);
   }
 
   const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + '/' + name; }
 
-  /// The path of a file in it, which will be removed if it is there.
-  const std::string& file(const std::string& name) {
-    files_.reserve(100);  // the references stay
-    if (files_.size() == 100) fail("too many files");
-    return files_.emplace_back(path_ + '/' + name);
+  /// What is in it, hidden or not, in order.
+  std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    DIR* const listing = ::opendir(path_.c_str());
+    if (listing == nullptr) fail_with_errno("opendir");
+    while (const dirent* entry = ::readdir(listing)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") found.push_back(name);
+    }
+    ::closedir(listing);
+    std::sort(found.begin(), found.end());
+    return found;
   }
 
  private:
   std::string path_;
-  std::vector<std::string> files_;
 };
 
 // ------------------------------------------------------------------ programs

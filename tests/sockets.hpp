@@ -243,4 +243,13 @@ inline Task<> settle() {
   for (int i = 0; i < 10; ++i) co_await sleep(1ms);
 }
 
+/// A stream, and the other end of what it is over.
+struct Fed {
+  Fed() : Fed(connected_pair()) {}
+  explicit Fed(Ends ends)
+      : stream(std::move(ends.first)), far(std::move(ends.second)) {}
+  Stream stream;
+  Connection far;
+};
+
 }  // namespace sockets

@@ -44,15 +44,6 @@ testing::Options networked() {
   return options;
 }
 
-/// A stream, and the other end of what it is over.
-struct Fed {
-  Fed() : Fed(connected_pair()) {}
-  explicit Fed(Ends ends)
-      : stream(std::move(ends.first)), far(std::move(ends.second)) {}
-  Stream stream;
-  Connection far;
-};
-
 /// Sends segment by segment; each is read before the next one comes.
 Task<> feed(Connection& to, Texts segments) {
   for (const string_view segment : segments) {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <list>
@@ -1114,8 +1115,7 @@ TEST_CASE("sha256: the digests of the standard, however the bytes come",
   }
 }
 
-// -------------------------------------------------------- several at one
-// folder
+// ------------------------------------------------------- several at one folder
 
 namespace {
 

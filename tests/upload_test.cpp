@@ -24,39 +24,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// A folder that goes with all that is stored in it.
-class Store {
- public:
-  Store() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base == nullptr ? "/tmp" : base) + "/violet.XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) fail_with_errno("mkdtemp");
-  }
-  Store(const Store&) = delete;
-  ~Store() {
-    for (const std::string& name : names()) ::unlink(file(name).c_str());
-    ::rmdir(path_.c_str());
-  }
-
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + '/' + name; }
-
-  /// What is in it, hidden or not.
-  Words names() const {
-    Words found;
-    DIR* const listing = ::opendir(path_.c_str());
-    while (const dirent* entry = ::readdir(listing)) {
-      const std::string name = entry->d_name;
-      if (name != "." && name != "..") found.push_back(name);
-    }
-    ::closedir(listing);
-    std::sort(found.begin(), found.end());
-    return found;
-  }
-
- private:
-  std::string path_;
-};
+using Store = TemporaryFolder;
 
 /// An upload server on a port of its own, ready for clients.
 struct Upload : Program {
@@ -135,9 +103,9 @@ class SlowCall {
 
  private:
   TemporaryFolder folder_;
-  const std::string& source_ = folder_.file("slow.cpp");
-  const std::string& library_ = folder_.file("slow.so");
-  const std::string& held_ = folder_.file("held");
+  const std::string source_ = folder_.file("slow.cpp");
+  const std::string library_ = folder_.file("slow.so");
+  const std::string held_ = folder_.file("held");
 };
 #endif
 

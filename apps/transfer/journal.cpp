@@ -10,6 +10,8 @@
 #include <random>
 #include <vector>
 
+#include "../file_lock.hpp"
+
 namespace transfer {
 
 using violet::concat;
@@ -140,15 +142,10 @@ Journal::Taken Journal::take(bool create) {
     if (fd == -ENOENT && !create) return Taken::kNotThere;
     check(fd, "open", path);
     fd_.reset(fd);
-    const int locked = sys::file_calls->lock(fd);
+    const int locked = lock_named(fd, path.c_str());
+    if (locked == 0) break;
     if (locked == -EWOULDBLOCK) return Taken::kBusy;
-    check(locked, "lock", path);
-    sys::FileStatus mine;
-    sys::FileStatus named;
-    check(sys::file_calls->status(fd, mine), "look at", path);
-    const int found = sys::file_calls->status_at(path.c_str(), named);
-    if (found == 0 && mine.number == named.number) break;
-    if (found != -ENOENT) check(found, "look at", path);
+    if (locked != -ESTALE) check(locked, "lock", path);
   }
   read();
   return Taken::kYes;
