@@ -4,10 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
+#include "../../net/http/http.hpp"
 #include "../args.hpp"
+#include "byte_set.hpp"
 
 namespace transfer {
 
@@ -31,6 +35,20 @@ struct Errand {
     args.number("--retries", retries_help, retries, 0, 1000);
     args.flag("--quiet", "show errors only", quiet);
   }
+
+  /// One of its connections asks how far it is while the others are busy.
+  violet::http::ClientOptions client_options() const;
+
+  /// How many pieces each loop has under way.
+  std::size_t jobs_per_loop() const;
+
+  /// Before what has failed is tried again: a pause that grows.
+  /// Throws: Rejected, with why it failed, if it was tried often enough.
+  violet::Task<> pause(int& attempt, std::string why) const;
+
+  /// "PUT http://127.0.0.1:8080/a: 507 Insufficient Storage"
+  std::string answer_text(std::string_view method,
+                          const violet::http::Response& reply) const;
 };
 
 /// However often the server is asked, it will not do it.
@@ -50,5 +68,14 @@ inline bool may_pass(int status) {
   if (status == 408 || status == 429) return true;
   return status >= 500 && status != 501 && status != 505 && status != 507;
 }
+
+/// In a catch block: what went wrong, if it may pass; else it is thrown on.
+std::string what_may_pass();
+
+/// Cuts some bytes into pieces.
+void cut(ByteRange rest, std::uint64_t chunk, std::deque<ByteRange>& pieces);
+
+/// The SHA-256 of all of a file. Suspends: off the loop.
+violet::Task<std::string> sha256_of(const violet::File& file);
 
 }  // namespace transfer

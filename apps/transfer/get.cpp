@@ -28,7 +28,6 @@
 #include "byte_set.hpp"
 #include "errand.hpp"
 #include "meter.hpp"
-#include "sha256.hpp"
 
 namespace transfer {
 
@@ -94,12 +93,9 @@ class Book {
     version_ = version;
     have_ = std::move(have);
     std::uint64_t left = 0;
-    for (ByteRange rest : have_.missing({0, version.size})) {
-      left += rest.size();
-      for (; rest.size() > 0; rest.begin = pieces_.back().end) {
-        const std::uint64_t end = std::min(rest.begin + chunk, rest.end);
-        pieces_.push_back({rest.begin, end});
-      }
+    for (const ByteRange range : have_.missing({0, version.size})) {
+      left += range.size();
+      cut(range, chunk, pieces_);
     }
     begun_ = true;
     return version.size - left;
@@ -217,10 +213,8 @@ class Get {
   Task<> store(http::Response& reply, const File& part, ByteRange& rest);
   Task<> check_digest();
   Task<> publish(std::uint64_t size);
-  Task<> pause(int& attempt, const std::string& why);
 
   http::Request request(const Version& version, ByteRange range) const;
-  http::ClientOptions client_options() const;
 
   const Errand& settings_;
   const std::string part_path_;
@@ -236,16 +230,6 @@ class Get {
   Version found_;
 };
 
-http::ClientOptions Get::client_options() const {
-  http::ClientOptions options;
-  options.max_per_host = settings_.parallel + 1;
-  return options;
-}
-
-std::string answer_text(const std::string& url, const http::Response& reply) {
-  return concat({"GET ", url, ": ", reply.status(), " ", reply.head().reason});
-}
-
 /// The version is asked for by its tag, or by its date where that is all there
 /// is: the answer is compared with it in any case.
 http::Request Get::request(const Version& version, ByteRange range) const {
@@ -259,16 +243,7 @@ http::Request Get::request(const Version& version, ByteRange range) const {
   return request;
 }
 
-/// A pause that grows, before what has failed is tried again.
-Task<> Get::pause(int& attempt, const std::string& why) {
-  if (attempt >= settings_.retries) throw Rejected(why);
-  if (!settings_.quiet) complain(concat({why, "; trying again"}));
-  const int shift = std::min(attempt++, 5);
-  co_await violet::sleep(milliseconds(200) * (1 << shift));
-}
-
-// ---------------------------------------------------------------- the
-// beginning
+// --------------------------------------------------------------- the beginning
 
 /// What an earlier run has left. Returns: false if that is nothing.
 Task<bool> Get::resume(ByteSet& have) {
@@ -308,7 +283,7 @@ Task<bool> Get::probe(http::Client& client,
     co_return true;
   }
   if (reply.status() != 200) {
-    const std::string said = answer_text(settings_.url, reply);
+    const std::string said = settings_.answer_text("GET", reply);
     if (may_pass(reply.status())) throw Deferred(said);
     throw Rejected(said);
   }
@@ -334,12 +309,10 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
       if (whole) co_return whole;
       if (ranges) break;
       continue;
-    } catch (const Deferred& e) {
-      why = e.what();
-    } catch (const std::system_error& e) {
-      why = e.what();
+    } catch (...) {
+      why = what_may_pass();
     }
-    co_await pause(attempt, why);
+    co_await settings_.pause(attempt, why);
   }
   FileOptions options = for_updating();
   options.truncate = !known_;
@@ -354,7 +327,7 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
 }
 
 Task<> Get::lead() {
-  http::Client client(client_options());
+  http::Client client(settings_.client_options());
   std::optional<http::Response> whole = co_await begin(client);
   {
     TaskGroup beside;
@@ -380,7 +353,7 @@ Task<> Get::follow() {
   FileOptions options;
   options.write = true;
   const File part = co_await open_file(part_path_, options);
-  http::Client client(client_options());
+  http::Client client(settings_.client_options());
   co_await fetch(client, part, none);
   co_await fetch_pieces(client, part);
 }
@@ -395,10 +368,10 @@ Task<> Get::fetch_pieces(http::Client& client, const File& part) {
       co_await fetch(client, part, piece);
     }
   };
-  const auto threads = static_cast<std::size_t>(settings_.threads);
-  const std::size_t jobs = (settings_.parallel + threads - 1) / threads;
   TaskGroup group;
-  for (std::size_t i = 0; i < jobs; ++i) group.spawn(each);
+  for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
+    group.spawn(each);
+  }
   co_await group.join();
 }
 
@@ -410,13 +383,11 @@ Task<> Get::fetch(http::Client& client, const File& part, ByteRange piece) {
     try {
       co_await fetch_some(client, part, piece);
       continue;
-    } catch (const Deferred& e) {
-      why = e.what();
-    } catch (const std::system_error& e) {
-      why = e.what();
+    } catch (...) {
+      why = what_may_pass();
     }
     if (piece.begin > before) attempt = 0;
-    co_await pause(attempt, why);
+    co_await settings_.pause(attempt, why);
   }
 }
 
@@ -425,7 +396,7 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
                        ByteRange& rest) {
   http::Request asked = request(book_.version(), rest);
   http::Response reply = co_await client.send(std::move(asked));
-  const std::string said = answer_text(settings_.url, reply);
+  const std::string said = settings_.answer_text("GET", reply);
   if (may_pass(reply.status())) throw Deferred(said);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
@@ -513,15 +484,13 @@ Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
         meter_.add(static_cast<std::int64_t>(count));
       }
       break;
-    } catch (const Deferred& e) {
-      why = e.what();
-    } catch (const std::system_error& e) {
-      why = e.what();
+    } catch (...) {
+      why = what_may_pass();
     }
-    co_await pause(attempt, why);
+    co_await settings_.pause(attempt, why);
     co_await part_.truncate(0);
     http::Response again = co_await client.get(settings_.url);
-    if (!again.ok()) throw Rejected(answer_text(settings_.url, again));
+    if (!again.ok()) throw Rejected(settings_.answer_text("GET", again));
     reply = std::move(again);
   }
   co_await publish(size);
@@ -531,17 +500,8 @@ Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
 
 Task<> Get::check_digest() {
   if (digest_.empty()) co_return;
-  Sha256 sum;
-  std::vector<char> block(std::size_t{1} << 20);
-  for (std::uint64_t at = 0;;) {
-    const std::size_t count =
-        co_await part_.read_at(std::span<char>(block), at);
-    if (count == 0) break;
-    at += count;
-    auto add = [&] { sum.add(std::string_view(block.data(), count)); };
-    co_await offload(add);
-  }
-  if (sum.text() == digest_) co_return;
+  const std::string sum = co_await sha256_of(part_);
+  if (sum == digest_) co_return;
   keeps_state_ = false;  // nobody knows which of it is wrong
   throw Rejected(concat({settings_.url,
                          ": what came has not the digest that "
@@ -556,9 +516,7 @@ Task<> Get::publish(std::uint64_t size) {
   co_await rename_file(part_path_, settings_.file);
   keeps_state_ = false;
   ::unlink(state_path_.c_str());  // if it was ever written
-  std::string folder = settings_.file.substr(0, settings_.file.rfind('/') + 1);
-  if (folder.empty()) folder = ".";
-  co_await sync_folder(std::move(folder));
+  co_await sync_folder(folder_of(settings_.file));
   const std::string said =
       concat({"got ", settings_.file, " ", size, " bytes: ", meter_.summary()});
   print_line(said);

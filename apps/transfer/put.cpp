@@ -27,7 +27,6 @@
 #include "byte_set.hpp"
 #include "errand.hpp"
 #include "meter.hpp"
-#include "sha256.hpp"
 
 namespace transfer {
 
@@ -63,13 +62,7 @@ class Plan {
   /// Cuts what is missing into pieces.
   void set(const std::vector<ByteRange>& missing, std::uint64_t chunk) {
     const std::lock_guard lock(mutex_);
-    for (ByteRange rest : missing) {
-      while (rest.size() > 0) {
-        const std::uint64_t end = std::min(rest.begin + chunk, rest.end);
-        pieces_.push_back({rest.begin, end});
-        rest.begin = end;
-      }
-    }
+    for (const ByteRange range : missing) cut(range, chunk, pieces_);
     begun_ = true;
     asking_ = false;
   }
@@ -137,9 +130,6 @@ class Put {
   Task<int> send_once(http::Client& client, const File& file,
                       std::optional<ByteRange> piece, std::uint64_t& counted);
   Task<> check(http::Client& client);
-  Task<> digest(const File& file);
-  Task<> rest(int attempt, const std::string& why);
-  http::ClientOptions client_options() const;
 
   const Errand& settings_;
   std::uint64_t size_ = 0;
@@ -150,30 +140,12 @@ class Put {
   int rounds_ = 0;  // how often the server was asked again
 };
 
-http::ClientOptions Put::client_options() const {
-  http::ClientOptions options;
-  options.max_per_host = settings_.parallel + 1;
-  return options;
-}
-
 Task<> Put::work(int index) {
   if (index == 0) {
     co_await lead();
   } else {
     co_await follow(index);
   }
-}
-
-Task<> Put::digest(const File& file) {
-  Sha256 sum;
-  std::vector<char> buffer(std::size_t{1} << 20);
-  for (;;) {
-    const std::size_t count = co_await file.read(buffer);
-    if (count == 0) break;
-    auto add = [&] { sum.add(std::string_view(buffer.data(), count)); };
-    co_await offload(add);
-  }
-  id_ = concat({"sha256-", sum.text()});
 }
 
 Task<> look_at(const File& file, sys::FileStatus& status) {
@@ -187,10 +159,10 @@ Task<> Put::lead() {
   const File file = co_await open_file(settings_.file);
   co_await look_at(file, status_);
   size_ = static_cast<std::uint64_t>(status_.size);
-  http::Client client(client_options());
+  http::Client client(settings_.client_options());
   State state;
   if (size_ != 0) {
-    co_await digest(file);
+    id_ = "sha256-" + co_await sha256_of(file);
     state = co_await ask(client);
   }
   std::uint64_t missing = size_;
@@ -225,7 +197,7 @@ Task<> Put::lead() {
 
 Task<> Put::follow(int) {
   const File file = co_await open_file(settings_.file);
-  http::Client client(client_options());
+  http::Client client(settings_.client_options());
   co_await send_pieces(client, file);
 }
 
@@ -247,10 +219,10 @@ Task<> Put::send_pieces(http::Client& client, const File& file) {
       }
     }
   };
-  const auto threads = static_cast<std::size_t>(settings_.threads);
-  const std::size_t jobs = (settings_.parallel + threads - 1) / threads;
   TaskGroup group;
-  for (std::size_t i = 0; i < jobs; ++i) group.spawn(each);
+  for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
+    group.spawn(each);
+  }
   co_await group.join();
 }
 
@@ -267,19 +239,6 @@ Task<> Put::ask_again(http::Client& client) {
   }
 }
 
-/// A pause that grows, before what has failed is tried again.
-Task<> Put::rest(int attempt, const std::string& why) {
-  if (attempt >= settings_.retries) throw Rejected(why);
-  if (!settings_.quiet) complain(concat({why, "; trying again"}));
-  const int shift = std::min(attempt, 5);
-  co_await violet::sleep(milliseconds(200) * (1 << shift));
-}
-
-std::string answer_text(const Errand& settings, const http::Response& reply) {
-  return concat(
-      {"PUT ", settings.url, ": ", reply.status(), " ", reply.head().reason});
-}
-
 /// Of what a server says of its refusal, enough for one line.
 std::string_view first_line(std::string_view text) {
   constexpr std::size_t kMost = 200;
@@ -289,17 +248,15 @@ std::string_view first_line(std::string_view text) {
 // ----------------------------------------------------------- asking the server
 
 Task<Put::State> Put::ask(http::Client& client) {
-  for (int attempt = 0;; ++attempt) {
+  for (int attempt = 0;;) {
     std::string why;
     try {
       State state = co_await ask_once(client);
       co_return state;
-    } catch (const std::system_error& e) {
-      why = e.what();
-    } catch (const Deferred& e) {
-      why = e.what();
+    } catch (...) {
+      why = what_may_pass();
     }
-    co_await rest(attempt, why);
+    co_await settings_.pause(attempt, why);
   }
 }
 
@@ -309,7 +266,8 @@ Task<Put::State> Put::ask_once(http::Client& client) {
   const http::Response reply = co_await client.head(url);
   State state;
   const http::Fields& fields = reply.fields();
-  if (may_pass(reply.status())) throw Deferred(answer_text(settings_, reply));
+  if (may_pass(reply.status()))
+    throw Deferred(settings_.answer_text("PUT", reply));
   if (!fields.find("Upload-Protocol")) co_return state;
   state.knows_pieces = true;
   state.missing = {{0, size_}};
@@ -343,19 +301,17 @@ Task<> Put::check(http::Client& client) {
 /// Sends a piece, or all of the file. Returns: the status of the answer.
 Task<int> Put::send(http::Client& client, const File& file,
                     std::optional<ByteRange> piece) {
-  for (int attempt = 0;; ++attempt) {
+  for (int attempt = 0;;) {
     std::uint64_t counted = 0;
     std::string why;
     try {
       const int status = co_await send_once(client, file, piece, counted);
       co_return status;
-    } catch (const std::system_error& e) {
-      why = e.what();
-    } catch (const Deferred& e) {
-      why = e.what();
+    } catch (...) {
+      why = what_may_pass();
     }
     meter_.add(-static_cast<std::int64_t>(counted));
-    co_await rest(attempt, why);
+    co_await settings_.pause(attempt, why);
   }
 }
 
@@ -396,7 +352,7 @@ Task<int> Put::send_once(http::Client& client, const File& file,
   const bool right =
       piece ? status == 200 || status == 201 || status == 202 : reply.ok();
   if (right) co_return status;
-  std::string said = answer_text(settings_, reply);
+  std::string said = settings_.answer_text("PUT", reply);
   if (!text.empty()) said = concat({said, ": ", first_line(text)});
   if (may_pass(status)) throw Deferred(said);
   throw Rejected(said);
