@@ -23,10 +23,6 @@ constexpr std::size_t kGathered = 16 * 1024;
 // What is sent of a file before it is looked whether the client takes any.
 constexpr std::uint64_t kFileStep = std::uint64_t{64} << 20;
 
-Duration patience(Duration limit) noexcept {
-  return limit > Duration::zero() ? limit : Duration::max();
-}
-
 Time now() noexcept {
   return std::chrono::floor<std::chrono::seconds>(
       std::chrono::system_clock::now());
@@ -121,7 +117,7 @@ Task<std::string_view> Exchange::read() {
   if (!body_) co_return std::string_view();
   if (holds_body() && !head_out_) co_await invite();
   const auto piece =
-      co_await within(patience(options_->stall_time), body_->read());
+      co_await within(time_limit(options_->stall_time), body_->read());
   if (!piece) stalled();
   co_return *piece;
 }
@@ -130,7 +126,7 @@ Task<std::size_t> Exchange::read(std::span<char> into) {
   if (!body_) co_return 0;
   if (holds_body() && !head_out_) co_await invite();
   const auto size =
-      co_await within(patience(options_->stall_time), body_->read(into));
+      co_await within(time_limit(options_->stall_time), body_->read(into));
   if (!size) stalled();
   co_return *size;
 }
@@ -403,7 +399,7 @@ bool ResponseEvent::wait_on() noexcept {
     return true;
   }
   sent_before_ = sent;
-  const Duration limit = patience(whose_->options_->stall_time);
+  const Duration limit = time_limit(whose_->options_->stall_time);
   const TimePoint moment = after(loop.now(), limit);
   if (moment == kNever || loop.timers().start(timer_, moment, *job())) {
     return false;
@@ -494,7 +490,7 @@ Task<> Exchange::send_part(const File& file, ByteRange range) {
     const std::uint64_t before = connection().sent_bytes();
     const std::uint64_t count = std::min(range.size(), kFileStep);
     const auto sent =
-        co_await within(patience(options_->stall_time),
+        co_await within(time_limit(options_->stall_time),
                         sendfile(connection(), file, range.begin, count));
     // A limit that has passed may have let some of it out.
     const std::uint64_t moved = connection().sent_bytes() - before;

@@ -83,6 +83,11 @@ struct Options : violet::ServerOptions {
   Duration leave_time = std::chrono::seconds(2);
 };
 
+/// A duration of Options as a limit: 0 is none.
+inline Duration time_limit(Duration option) noexcept {
+  return option > Duration::zero() ? option : Duration::max();
+}
+
 /// What a path's parts named {name} stand for.
 struct Parameters {
   static constexpr std::size_t kMost = 8;

@@ -15,10 +15,6 @@ namespace {
 // last one's response.
 constexpr std::size_t kKept = 1024;
 
-Duration time_limit(Duration limit) noexcept {
-  return limit > Duration::zero() ? limit : Duration::max();
-}
-
 /// Drops what comes until the stream ends. Not idle: a stop must not cut it
 /// short, or what was said last could be lost.
 class LeaveEvent : public StreamLook<LeaveEvent> {
@@ -244,12 +240,7 @@ Task<> Conversation::recover(const std::exception_ptr& error) {
     exchange_.broken_ = true;
     std::rethrow_exception(error);
   }
-  if (status == 500) {
-    complain_with([&] {
-      return concat({exchange_.peer().text(), ": ", exchange_.request().method,
-                     " ", exchange_.path(), ": ", violet::text_of(error)});
-    });
-  }
+  if (status == 500) complain_of_peer(error);
   exchange_.fields_.clear();
   co_await exchange_.refuse(status, sentence_of(error, status));
 }
