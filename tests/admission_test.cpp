@@ -236,8 +236,7 @@ TEST_CASE("admission: a stop serves who waits in line, as far as it can",
   CHECK(served.summary.refused == 1);
 }
 
-// ------------------------------------------------- a line that fills in a
-// burst
+// ------------------------------------------------ a line that fills in a burst
 
 namespace {
 

@@ -312,8 +312,7 @@ TEST_CASE("http server: methods that nobody gave a handler", "[http]") {
   });
 }
 
-// -------------------------------------------------------------- what is
-// refused
+// ------------------------------------------------------------- what is refused
 
 TEST_CASE("http server: each fault has its status, and nothing follows it",
           "[http]") {
