@@ -2,9 +2,9 @@
 // the standard library and Asio.
 //
 // The figures are printed with every run of these tests. Seconds are that:
-// printed, since machines differ. Limits are on ratios to what the same
-// compiler takes in the same run, in processor time, the least of several
-// turns.
+// printed, beside what the same compiler takes for the standard headers alone,
+// in processor time, the least of several turns. Limits are on what can be
+// counted: what a compiler reads, and the bytes of a program.
 //
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
@@ -111,6 +111,13 @@ class Source {
   /// The least that measure() has found.
   double seconds() const noexcept { return seconds_; }
 
+  /// What is left of it, and of all that it includes, without comments.
+  std::size_t bytes_read() const {
+    Program compiler = start({"-E", "-P", "-o", object_});
+    finish(compiler);
+    return contents(object_).size();
+  }
+
   /// Starts to build the smallest program of it. What is in `rest`, a library,
   /// comes last.
   Program start_small(const Words& rest = {}) const {
@@ -163,8 +170,30 @@ std::string headers_needed() {
 
 }  // namespace
 
-TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
+TEST_CASE("budget: violet.hpp adds at most an eighth to its standard headers",
           "[size]") {
+  if (support::kSanitized) {
+    std::printf("budget: headers: not with sanitizers\n");
+    return;
+  }
+  TemporaryFolder folder;
+  const std::string whole = "#include <violet.hpp>\n";
+  const Source needed(folder, "needed", {}, headers_needed());
+  const Source single(folder, "single", kForSingle, whole);
+  const Source separate(folder, "separate", kForLibrary, whole);
+  const double standard = double(needed.bytes_read());
+  const double one_file = double(single.bytes_read()) / standard;
+  const double files = double(separate.bytes_read()) / standard;
+  std::printf(
+      "budget: of what its standard headers are, %s reads x%.3f for "
+      "violet.hpp, x%.3f for the headers it is made of\n",
+      compiler_name().c_str(), one_file, files);
+  CHECK(one_file > 1);
+  CHECK(one_file < 1.125);
+  CHECK(files < 1.125);
+}
+
+TEST_CASE("budget: what violet.hpp costs is printed", "[size]") {
   if (support::kSanitized) {
     std::printf("budget: compile times: not with sanitizers\n");
     return;
@@ -183,12 +212,8 @@ TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
   const auto ratio = [&needed](const Source& source) {
     return source.seconds() / needed.seconds();
   };
-  const auto holds = [&] {
-    return ratio(single) <= 1.6 && ratio(separate) <= 1.6;
-  };
-  // In turns, so that all meet the same neighbours; and more turns on a machine
-  // that is not quiet, since what they add to the least goes to nothing.
-  for (int turn = 0; turn < 3 || (turn < 20 && !holds()); ++turn) {
+  // In turns, so that all meet the same neighbours.
+  for (int turn = 0; turn < 3; ++turn) {
     for (Source* source : {&needed, &single, &separate, &echo}) {
       source->measure();
     }
@@ -200,9 +225,6 @@ TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
       compiler_name().c_str(), needed.seconds(), single.seconds(),
       ratio(single), separate.seconds(), ratio(separate), echo.seconds(),
       ratio(echo));
-  CHECK(ratio(single) <= 1.6);
-  CHECK(ratio(separate) <= 1.6);
-  CHECK(ratio(echo) <= 2.5);
 
   if (!kAsioIsHere) {
     std::printf("budget: Asio is not here (Debian: libasio-dev)\n");
@@ -212,7 +234,6 @@ TEST_CASE("budget: violet.hpp takes at most 1.6 times its standard headers",
   asio.measure();
   std::printf("budget: %s -O0: Asio's echo %.2f s (x%.2f)\n",
               compiler_name().c_str(), asio.seconds(), ratio(asio));
-  CHECK(echo.seconds() < asio.seconds());
 }
 
 TEST_CASE("budget: a small server is as small from the single header",
