@@ -177,6 +177,54 @@ TEST_CASE("http parse: pipelined requests are read one after the other",
   CHECK(all == expected);
 }
 
+TEST_CASE("http parse: what is asked again is read as the first time",
+          "[http]") {
+  const std::string a =
+      "PUT http://b/x?y HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n";
+  const std::string b = "\r\nGET /x HTTP/1.0\r\nHost: c\r\n\r\n";
+  std::string longer = a;  // they differ where the last one ended
+  longer.insert(longer.size() - 2, "Expect: 100-continue\r\n");
+  const std::string text = a + a + b + b + a + longer + longer + a;
+  const std::string all = in_all_pieces(text, [](const PieceList& pieces) {
+    RequestParser parser;
+    std::string out;
+    for (std::string_view piece : pieces) {
+      while (!piece.empty()) {
+        piece.remove_prefix(parser.feed(piece));
+        if (parser.fault() != Fault::kNone) return std::string("fault");
+        if (!parser.done()) continue;
+        const RequestHead& head = parser.head();
+        out.append(head.method).append(head.target).append(head.host);
+        append_common(out, head);
+        out.append("; ");
+        parser.next();
+        CHECK(parser.idle());
+      }
+    }
+    return out;
+  });
+  const std::string read_a =
+      "PUThttp://b/x?yb [Host=b] [Content-Length=0] length 0; ";
+  const std::string read_b = "GET/xc [Host=c] 1.0 closes; ";
+  const std::string read_longer =
+      "PUThttp://b/x?yb [Host=b] [Content-Length=0] [Expect=100-continue] "
+      "length 0; ";
+  CHECK(all == read_a + read_a + read_b + read_b + read_a + read_longer +
+                   read_longer + read_a);
+}
+
+TEST_CASE("http parse: a folded response again is unfolded again", "[http]") {
+  const std::string folded = "HTTP/1.1 200 OK\r\nA: b\r\n  c\r\n\r\n";
+  ResponseParser parser;
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(parser.feed(folded) == folded.size());
+    REQUIRE(parser.done());
+    CHECK(trimmed(*parser.head().fields.find("A")).substr(0, 1) == "b");
+    CHECK(parser.head().fields.find("A")->back() == 'c');
+    parser.next();
+  }
+}
+
 TEST_CASE("http parse: a parser is idle until something but an empty line came",
           "[http]") {
   RequestParser parser;

@@ -98,6 +98,14 @@ std::size_t HeadParser::feed(std::string_view bytes) {
   const char* const begin = bytes.data();
   const char* const end = begin + bytes.size();
   const char* p = begin;
+  if (known_) {
+    known_ = false;
+    if (bytes.substr(0, text_.size()) == text_) {
+      stage_ = Stage::kDone;
+      return text_.size();
+    }
+    forget();
+  }
   if (stage_ < Stage::kDone && !between_lines()) p += end_cut_line(bytes);
   if (stage_ < Stage::kDone && p != end) p = take_lines(p, end);
   if (stage_ == Stage::kDone && line_ != 0) complete();
@@ -192,18 +200,27 @@ void HeadParser::complete() noexcept {
   line_ = 0;
 }
 
+// Whoever asks for the same again sends the same bytes: a poll, a check whether
+// all is well. Then nothing is to be read that has not been read already.
 void HeadParser::next() noexcept {
+  known_ = stage_ == Stage::kDone && line_ == 0 && !folded_;
+  if (!known_) forget();
+  stage_ = begin_;
+}
+
+void HeadParser::forget() noexcept {
   text_.clear();
   entries_.clear();
   line_ = 0;
-  stage_ = begin_;
+  known_ = false;
   fault_ = Fault::kNone;
   skipped_ = false;
   folded_ = false;
 }
 
 void HeadParser::release() noexcept {
-  next();
+  forget();
+  stage_ = begin_;
   std::string().swap(text_);
   std::vector<internal::FieldEntry>().swap(entries_);
 }

@@ -4,7 +4,8 @@
 // head and says how many; what follows is the body's or the next message's and
 // stays with the caller. How the stream was cut has no influence: byte by byte
 // gives the same head, or the same fault, as all at once. Nothing is read again
-// when more comes, but for the one line that was cut.
+// when more comes, but for the one line that was cut; and a head that is byte
+// for byte the one before it, as of clients that poll, is not read at all.
 //
 // It reads strictly (RFC 9112): whatever two readers could understand in two
 // ways is a fault, never a guess, for that is what request smuggling lives on.
@@ -71,7 +72,7 @@ class HeadParser {
 
   /// True while nothing of a message has come but an empty line.
   bool idle() const noexcept {
-    return stage_ == Stage::kFirstLine && between_lines();
+    return stage_ == Stage::kFirstLine && (known_ || between_lines());
   }
 
   /// Once done(): the lines with their ends, as they came; but where one was
@@ -125,6 +126,7 @@ class HeadParser {
   virtual bool may_fold() const noexcept { return false; }
 
   bool between_lines() const noexcept { return text_.size() == line_; }
+  void forget() noexcept;
   std::size_t room() const noexcept;
   std::size_t end_cut_line(std::string_view bytes);
   const char* take_lines(const char* p, const char* end);
@@ -146,6 +148,7 @@ class HeadParser {
   Stage begin_;
   Stage stage_;
   Fault fault_ = Fault::kNone;
+  bool known_ = false;    // text_, entries_ and the head are the last one's
   bool skipped_ = false;  // the empty line before a request
   bool folded_ = false;   // some value has a line end in it, until unfold()
 };

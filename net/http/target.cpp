@@ -60,15 +60,23 @@ std::size_t end_of_host(std::string_view text) noexcept {
   return bracket == text.npos ? text.size() : bracket + 1;
 }
 
-bool is_escaped_well(std::string_view text) noexcept {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') continue;
-    if (text.size() - i < 3 || internal::hex_value(text[i + 1]) < 0 ||
-        internal::hex_value(text[i + 2]) < 0) {
-      return false;
-    }
+bool is_escape(std::string_view text) noexcept {
+  return text.size() >= 3 && text[0] == '%' &&
+         internal::hex_value(text[1]) >= 0 && internal::hex_value(text[2]) >= 0;
+}
+
+/// Where the name of a host ends that may be empty.
+std::size_t end_of_name(std::string_view text) noexcept {
+  std::size_t end = 0;
+  for (;;) {
+    while (end < text.size() && internal::is(internal::kHost, text[end])) ++end;
+    if (!is_escape(text.substr(end))) return end;
+    end += 3;
   }
-  return true;
+}
+
+bool is_port(std::string_view text) noexcept {
+  return text.empty() || parse_number(text).value_or(kMostBytes) <= 65535;
 }
 
 /// What stands between the brackets of an IPv6 address, roughly: enough that
@@ -101,19 +109,13 @@ Fault parse_target(std::string_view method, std::string_view text,
 }
 
 bool is_host(std::string_view text) noexcept {
-  const std::size_t end = end_of_host(text);
-  const std::string_view host = text.substr(0, end);
-  if (end < text.size()) {
-    if (text[end] != ':') return false;
-    const std::string_view port = text.substr(end + 1);
-    if (!port.empty() && parse_number(port).value_or(kMostBytes) > 65535) {
-      return false;
-    }
+  const bool bracket = !text.empty() && text.front() == '[';
+  const std::size_t end = bracket ? end_of_host(text) : end_of_name(text);
+  if (bracket && (text[end - 1] != ']' || !is_ipv6(text.substr(1, end - 2)))) {
+    return false;
   }
-  if (host.empty() || host.front() != '[') {
-    return internal::all_are(internal::kHost, host) && is_escaped_well(host);
-  }
-  return host.back() == ']' && is_ipv6(host.substr(1, host.size() - 2));
+  return end == text.size() ||
+         (text[end] == ':' && is_port(text.substr(end + 1)));
 }
 
 HostAndPort split_host(std::string_view host) noexcept {

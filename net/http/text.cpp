@@ -22,12 +22,12 @@ std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {
   std::uint64_t number = 0;
   for (const char c : text) {
     if (c < '0' || c > '9') return std::nullopt;
-    const auto digit = static_cast<std::uint64_t>(c - '0');
     // The rest is read all the same: it may be no number after all.
-    number = number > (kMostBytes - digit) / 10 ? kMostBytes + 1
-                                                : number * 10 + digit;
+    number = number > kMostBytes / 10
+                 ? kMostBytes + 1
+                 : number * 10 + static_cast<std::uint64_t>(c - '0');
   }
-  return number;
+  return std::min(number, kMostBytes + 1);
 }
 
 void append_number(std::string& out, std::uint64_t number) {

@@ -27,7 +27,7 @@ namespace internal {
 inline constexpr std::uint8_t kToken = 1;   // names, methods
 inline constexpr std::uint8_t kTarget = 2;  // targets of requests
 inline constexpr std::uint8_t kValue = 4;   // values of fields, reasons
-inline constexpr std::uint8_t kHost = 8;    // names of hosts
+inline constexpr std::uint8_t kHost = 8;    // names of hosts, but no escapes
 inline constexpr std::uint8_t kPlain = 16;  // what a path needs not escape
 
 constexpr std::array<std::uint8_t, 256> make_kinds() noexcept {
@@ -49,7 +49,7 @@ constexpr std::array<std::uint8_t, 256> make_kinds() noexcept {
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
   add(kToken | kHost | kPlain, kLettersAndDigits);
   add(kToken, "!#$%&'*+-.^_`|~");  // RFC 9110, section 5.6.2
-  add(kHost, "-._~%!$&'()*+,;=");  // RFC 3986, reg-name
+  add(kHost, "-._~!$&'()*+,;=");   // RFC 3986, reg-name
   add(kPlain, "-._~!$()*+,;=@");   // RFC 3986, pchar without & ' and :
   return kinds;
 }

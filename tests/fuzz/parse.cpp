@@ -98,6 +98,10 @@ bool read_both_ways(const Input& input, Parser& whole) {
   check_head(whole);
   check_same(whole.head(), cut.head());
   promise(whole.text() == cut.text(), "cuts make no difference to the text");
+  whole.next();
+  feed_whole(whole, input.text);
+  promise(whole.done(), "the same again is the same");
+  check_same(whole.head(), cut.head());
   return true;
 }
 
@@ -132,6 +136,10 @@ void check_request(const Input& input) {
   promise(head.target == again.head().target, "the same target");
   promise(head.host == again.head().host, "the same host");
   promise(head.keeps_alive == again.head().keeps_alive, "the same end");
+  again.next();  // it knows that one, and reads another
+  feed_cut(again, input);
+  promise(again.done(), "what was read can be read after another");
+  check_same(head, again.head());
 }
 
 void check_response(const Input& input) {
