@@ -156,6 +156,12 @@ std::span<char> StreamCore::room(std::size_t want) noexcept {
   return {end, static_cast<std::size_t>(storage + capacity - end)};
 }
 
+bool StreamCore::awaits_edge() const noexcept {
+  if (kind != Kind::kConnection) return false;
+  const Slot* const slot = connection.descriptor().slot();
+  return slot != nullptr && (slot->ready & kReadable) == 0;
+}
+
 void StreamCore::stow() noexcept {
   const std::size_t count = unread();
   if (count == 0) return release();
@@ -286,6 +292,11 @@ bool StreamReadEvent::idle() const noexcept {
 
 StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
   Core& core = *core_;
+  std::size_t got = 0;
+  if (core.awaits_edge()) {
+    core.stow();
+    return fetch_into({core.nothing, 1}, got);
+  }
   std::span<char> room;
   if (std::get_if<Heirless<ReadEvent>>(&core.parts().incoming) == nullptr) {
     room = core.room(want);
@@ -294,7 +305,6 @@ StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
       return Fetched::kFailed;
     }
   }
-  std::size_t got = 0;
   const Fetched fetched = fetch_into(room, got);
   core.end += got;
   if (fetched == Fetched::kNotYet && core.kind == Core::Kind::kConnection) {

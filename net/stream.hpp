@@ -185,6 +185,9 @@ class StreamCore {
   /// to need. Returns: an empty span if there is no memory.
   std::span<char> room(std::size_t want) noexcept;
 
+  /// True if nothing can be received just now: what waits for it needs no room.
+  bool awaits_edge() const noexcept;
+
   /// Holds as little memory as possible while more is awaited.
   void stow() noexcept;
 
