@@ -613,6 +613,22 @@ TEST_CASE("http server: what a handler throws concerns its client only",
   CHECK(contains(site.log, "a body of 10 bytes was begun, and ends after 4"));
 }
 
+TEST_CASE("http server: a handler that is no coroutine may throw as others do",
+          "[http]") {
+  Site site;
+  site.router.get("/{name}", [](http::Exchange& x) -> Task<> {
+    if (x.parameter("name") != "here") throw http::Error(410, "it was here");
+    return hello(x);
+  });
+  site.run([](Site& s) -> Task<> {
+    const std::string reply =
+        co_await ask(s.address, get("/there") + get("/here"));
+    CHECK(statuses(reply) == "410; 200; ");
+    CHECK(contains(reply, "\r\n\r\nit was here\n"));
+  });
+  CHECK(site.log == "");
+}
+
 TEST_CASE("http server: a response that cannot be is a mistake", "[http]") {
   Site site;
   std::vector<std::string> misuses;

@@ -29,7 +29,7 @@ Time now() noexcept {
 }
 
 /// The Date that all responses of this second have.
-std::string_view date_field() {
+const std::array<char, 37>& date_field() {
   thread_local std::time_t second = 0;
   thread_local std::array<char, 37> text;  // "Date: ", 29 characters, CR LF
   const std::time_t current = std::time(nullptr);
@@ -40,7 +40,7 @@ std::string_view date_field() {
     line.copy(text.data(), text.size());
     second = current;
   }
-  return {text.data(), text.size()};
+  return text;
 }
 
 bool is_the_servers(std::string_view name) noexcept {
@@ -249,6 +249,14 @@ class Adder {
     end_ += text.size();
     return *this;
   }
+  template <std::size_t kSize>
+  Adder& operator<<(const std::array<char, kSize>& text) noexcept {
+    return *this << std::string_view(text.data(), kSize);
+  }
+  Adder& operator<<(char c) noexcept {
+    *end_++ = c;
+    return *this;
+  }
   Adder& operator<<(std::uint64_t number) noexcept {
     end_ = std::to_chars(end_, end_ + 20, number).ptr;
     return *this;
@@ -259,18 +267,23 @@ class Adder {
   char* end_;
 };
 
+char digit(int number) noexcept {
+  return static_cast<char>('0' + number % 10);
+}
+
 }  // namespace
 
 // One piece of memory, filled without looking again whether it suffices.
 void Exchange::write_head(int status, Framing framing, std::string_view type) {
-  constexpr std::size_t kRest = 256;  // all but the texts that are counted
+  constexpr std::size_t kRest = 160;  // all but the texts that are counted
   const std::string_view reason = reason_of(status);
   const std::size_t begin = out_.size();
   out_.resize(begin + kRest + reason.size() + fields_.size() + type.size());
   Adder head(out_.data() + begin);
-  head << "HTTP/1.1 " << static_cast<std::uint64_t>(status) << " " << reason
-       << "\r\n"
-       << date_field() << fields_;
+  head << "HTTP/1.1 " << digit(status / 100) << digit(status / 10)
+       << digit(status) << ' ' << reason << "\r\n"
+       << date_field();
+  if (!fields_.empty()) head << fields_;
   if (!type.empty()) head << "Content-Type: " << type << "\r\n";
   if (framing.kind == BodyKind::kLength) {
     head << "Content-Length: " << framing.length << "\r\n";
@@ -313,7 +326,7 @@ void Exchange::append_refusal(int status, std::string_view text) {
   out_.append("HTTP/1.1 ");
   append_number(out_, static_cast<std::uint64_t>(status));
   out_.append(" ").append(reason_of(status)).append("\r\n");
-  out_.append(date_field());
+  out_.append(date_field().data(), date_field().size());
   out_.append("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
   append_number(out_, text.size() + 1);
   out_.append("\r\nConnection: close\r\n\r\n").append(text).append("\n");

@@ -275,6 +275,11 @@ class Exchange {
 
   bool body_done() const noexcept { return !body_ || body_->done(); }
 
+  /// True if nothing of it is left to do.
+  bool is_whole() const noexcept {
+    return begun_ && !broken_ && framer_.ended() && body_done();
+  }
+
   Stream stream_;  // for reading; what is sent goes past it
   const Options* options_;
   RequestParser parser_;

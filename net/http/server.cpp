@@ -3,6 +3,8 @@
 #include "server.hpp"
 
 #include <cerrno>
+#include <optional>
+#include <utility>
 
 #include "../../runtime/shield.hpp"
 #include "../../runtime/within.hpp"
@@ -130,11 +132,10 @@ class Conversation::NextHeadEvent final : public Event {
   void describe(Description& out) const override { read_.describe(out); }
   Found result() const noexcept {
     if (expired_) return begun_ ? Found::kLate : Found::kNothing;
+    if (read_.value()) return Found::kHead;
     const Fault fault = fault_in(read_.code());
-    if (fault != Fault::kNone && fault != Fault::kCutShort) {
-      return Found::kFault;
-    }
-    return read_.value() ? Found::kHead : Found::kNothing;
+    const bool wrong = fault != Fault::kNone && fault != Fault::kCutShort;
+    return wrong ? Found::kFault : Found::kNothing;
   }
 
  private:
@@ -177,11 +178,21 @@ Task<> Conversation::run() {
       co_await refuse_head(found);
       break;
     }
-    co_await answer();
+    violet::internal::Outcome<void> outcome;
+    co_await violet::internal::into(outcome, answer());
+    if (outcome.error || !exchange_.is_whole()) {
+      co_await complete(outcome.error);
+    }
     if (!exchange_.keeps_ || exchange_.broken_) break;
     rest();
   }
-  if (lingers_ && !exchange_.broken_) co_await leave();
+  if (lingers() && !exchange_.broken_) co_await leave();
+}
+
+/// True where the client may still send, and must read first.
+bool Conversation::lingers() const noexcept {
+  return refused_ || exchange_.request().keeps_alive ||
+         !exchange_.body_done() || !exchange_.stream_.buffered().empty();
 }
 
 /// Answers what is no request, as far as it came.
@@ -192,27 +203,39 @@ Task<> Conversation::refuse_head(Found found) {
   exchange_.append_refusal(
       late ? 408 : http::status_of(fault),
       late ? std::string_view("the request does not come") : text_of(fault));
-  lingers_ = true;
+  refused_ = true;
   co_await exchange_.flush();
 }
 
+namespace {
+
+Task<> failed(std::exception_ptr error) {
+  std::rethrow_exception(error);
+  co_return;
+}
+
+}  // namespace
+
+/// Has the handler answer. One that is no coroutine throws right here.
 Task<> Conversation::answer() {
   exchange_.begin();
-  violet::internal::Outcome<void> outcome;
   const Fault fault = check();
   if (fault != Fault::kNone) {
     exchange_.last_ = true;
-    co_await violet::internal::into(
-        outcome, exchange_.refuse(http::status_of(fault), text_of(fault)));
-  } else {
-    co_await violet::internal::into(outcome, router_.answer(exchange_));
+    return exchange_.refuse(http::status_of(fault), text_of(fault));
   }
-  if (outcome.error) co_await recover(outcome.error);
+  std::optional<Task<>> answer;
+  std::exception_ptr error =
+      caught([&] { answer.emplace(router_.answer(exchange_)); });
+  return answer ? std::move(*answer) : failed(std::move(error));
+}
+
+/// Does what a handler has left to do, or says that it has failed.
+Task<> Conversation::complete(std::exception_ptr error) {
+  if (error) co_await recover(error);
   if (exchange_.broken_) co_return;  // a limit of the handler's own cut it
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
   if (!exchange_.framer_.ended()) co_await exchange_.finish();
-  lingers_ = exchange_.request().keeps_alive || !exchange_.body_done() ||
-             !exchange_.stream_.buffered().empty();
   if (exchange_.keeps_ && !exchange_.body_done()) co_await drop_rest();
 }
 

@@ -110,8 +110,10 @@ class Conversation {
   void rest() noexcept;
   void give_memory_back() noexcept;
   void complain_of_peer(const std::exception_ptr& error) noexcept;
+  bool lingers() const noexcept;
   Task<> refuse_head(Found found);
   Task<> answer();
+  Task<> complete(std::exception_ptr error);
   Fault check();
   Task<> recover(const std::exception_ptr& error);
   Task<> drop_rest();
@@ -121,7 +123,7 @@ class Conversation {
   const Router& router_;
   Loop& loop_;
   Timer timer_;           // of NextHeadEvent
-  bool lingers_ = false;  // the client may still send, and must read first
+  bool refused_ = false;  // what came was no request
 };
 
 }  // namespace violet::http

@@ -11,10 +11,11 @@ namespace violet::http {
 
 bool ReadHeadEvent::look() noexcept {
   const std::string_view bytes(data(), unread());
+  if (bytes.empty() && !ended() && parser_->fault() == Fault::kNone) {
+    return parser_->done();
+  }
   std::size_t taken = 0;
-  const bool fed =
-      bytes.empty() || has_memory_for([&] { taken = parser_->feed(bytes); });
-  if (!fed) {
+  if (!has_memory_for([&] { taken = parser_->feed(bytes); })) {
     parser_->next();
     return fail(ENOMEM);
   }
