@@ -178,6 +178,13 @@ TEST_CASE("http url: references as in RFC 3986, section 5.4", "[http]") {
   CHECK(followed(base, "g:h") == "'g:h' is not a URL that begins with http://");
 }
 
+TEST_CASE("http url: a path with two slashes in front is no server", "[http]") {
+  CHECK(followed("http://a//b/c?d", "") == "http://a//b/c?d");
+  CHECK(followed("http://a//b/c?d", "?e") == "http://a//b/c?e");
+  CHECK(followed("http://a//b/c", "e") == "http://a//b/e");
+  CHECK(followed("http://a//b/c", "../e") == "http://a//e");
+}
+
 TEST_CASE("http url: a reference keeps the server unless it names another",
           "[http]") {
   const Url base = Url::parse("http://a:81/b?c");

@@ -159,22 +159,24 @@ Url Url::parse(std::string_view text) {
   return url;
 }
 
-// RFC 3986, section 5.2.2; `own` is this URL's path and query.
+// RFC 3986, section 5.2.2.
 Url Url::resolve(std::string_view reference, std::string& refusal) const {
   const Parts parts = split(reference);
   if (parts.scheme) return parse(reference, refusal);
   Url url(*this);
-  const Parts own = split(target_);
+  // Not split(): a path may begin with two slashes.
+  const std::string_view own(target_);
+  const auto mark = std::min(own.find('?'), own.size());
   const char* why = nullptr;
   std::string path(parts.path);
   std::optional<std::string_view> query = parts.query;
   if (parts.authority) {
     why = url.take_authority(*parts.authority);
   } else if (path.empty()) {
-    path = own.path;
-    if (!query) query = own.query;
+    path = own.substr(0, mark);
+    if (!query && mark < own.size()) query = own.substr(mark + 1);
   } else if (path.front() != '/') {
-    path = merged(own.path, path);
+    path = merged(own.substr(0, mark), path);
   }
   if (why == nullptr) {
     why = url.take_path(path, query.value_or(""), query.has_value());
