@@ -238,13 +238,14 @@ $(APPS) $(BENCH):
 	$Q$(LINK) $^ $(BELOW) -o $@
 
 # The fuzzer is clang's, whatever the rest is compiled with. What it runs does
-# no input and output, so nothing else of the library is needed.
+# no input and output, so little else of the library is needed.
 CLANG  = $(or $(shell command -v clang++-19 || command -v clang++),$(error \
          make fuzz needs clang and its libFuzzer))
 FUZZER = $(CLANG) -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined \
          -fno-sanitize-recover=all $(WARN)
-FUZZED := $(patsubst %,$B/fuzz/obj/net/http/%.o,fault text target message \
-         parse body range)
+FUZZED := $(patsubst %,$B/fuzz/obj/%.o,$(addprefix net/http/,fault text \
+         target message parse body range url) net/address runtime/error \
+         runtime/sys apps/transfer/multipart)
 
 $B/fuzz/obj/%.o: %.cpp
 	@mkdir -p $(@D) && echo "  compile $< (to fuzz)"
