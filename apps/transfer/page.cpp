@@ -1,8 +1,10 @@
 // page.cpp - the script that uploads from a listing.
 //
-// Files are dropped or chosen, sent in pieces of 5 MiB, three at a time, and
-// shown as they go. What a server has already is not sent again: name, size and
-// date of a file are the id of its upload.
+// Files are dropped or chosen, sent in pieces of 5 MiB, three of each of two
+// files at a time (browsers have six connections to a server), and shown as
+// they go. What a server has already is not sent again: size and date of a file
+// are the id of its upload. What gets no answer is sent again for a minute;
+// then there is a button.
 // SPDX-License-Identifier: MIT
 #include "page.hpp"
 
@@ -14,6 +16,7 @@ constexpr std::string_view kStyle = R"(<style>
 form { margin: 1.5rem 0; padding: 1rem; border: 2px dashed #8884;
        border-radius: .5rem }
 form.over { border-color: #63c }
+form div label { display: block; overflow-wrap: anywhere }
 progress { width: 100% }
 .bad { color: #c33 }
 </style>
@@ -24,51 +27,80 @@ constexpr std::string_view kForm =
 <input type="file" name="file" multiple required>
 <button>Upload</button>
 <span id="hint"></span>
-<div id="going"></div>
+<div id="going" aria-live="polite"></div>
 </form>
 )";
 
 constexpr std::string_view kScript = R"(<script>
 "use strict";
-const piece = 5 * 1024 * 1024, atOnce = 3, tries = 5;
+const piece = 5 * 1024 * 1024, files = 2, pieces = 3, tries = 8;
 const form = document.forms[0], input = form.elements.file;
 const going = document.getElementById("going");
 document.getElementById("hint").textContent = "or drop files here";
 
-function send(url, headers, body, onProgress) {
-  return new Promise((done, failed) => {
+// One request. Status 0 is no answer.
+function send(method, url, headers, body, sent = () => {}) {
+  return new Promise(done => {
     const request = new XMLHttpRequest();
-    request.open("PUT", url);
+    request.open(method, url);
     for (const name in headers) request.setRequestHeader(name, headers[name]);
-    request.upload.onprogress = event => onProgress(event.loaded);
-    request.onload = () => done(request);
-    request.onerror = request.onabort = () => failed(new Error("no answer"));
+    request.upload.onprogress = event => sent(event.loaded);
+    request.onloadend = () => done(request);
     request.send(body);
   });
 }
 
-async function sendOften(url, headers, body, onProgress) {
+// What a server refused, in its own words if they are meant to be read.
+function refusal(reply) {
+  const type = reply.getResponseHeader("Content-Type") || "";
+  const text = reply.status === 0 ? "no answer from the server" :
+    type.startsWith("text/plain") ? reply.responseText.trim() :
+    reply.status + " " + reply.statusText;
+  return Object.assign(new Error(text), {status: reply.status});
+}
+
+// The same again for a minute, where that may help. That there is no upload is
+// an answer, too.
+async function sendOften(line, method, url, headers, body, sent = () => {}) {
   for (let n = 1; ; ++n) {
-    try {
-      const reply = await send(url, headers, body, onProgress);
-      if (reply.status < 300) return JSON.parse(reply.responseText);
-      if (reply.status < 500 || n === tries)
-        throw Object.assign(new Error(reply.responseText), {final: true});
-    } catch (error) {
-      if (error.final || n === tries) throw error;
-    }
-    onProgress(0);
+    const reply = await send(method, url, headers, body, sent);
+    const {status} = reply;
+    if (status >= 200 && status < 300 || method === "GET" && status === 404)
+      return reply;
+    const may = status === 0 || status >= 500 && status !== 507;
+    if (!may || n === tries) throw refusal(reply);
+    if (body) await body.slice(0, 1).arrayBuffer();  // throws if that is why
+    line.say(refusal(reply).message + ", trying again");
+    sent(0);
     await new Promise(wake => setTimeout(wake, 250 * 2 ** n));
   }
 }
 
-async function missing(url, id, size) {
-  const reply = await fetch(url + "?upload", {cache: "no-store"});
-  let have = [];
-  if (reply.ok && reply.headers.get("Upload-Id") === id) {
-    const state = await reply.json();
-    if (state.size === size) have = state.received;
+// Calls work(item) for all, so many at a time; after a failure for no more.
+async function each(items, atOnce, work) {
+  const left = Array.from(items);
+  const worker = async () => {
+    try {
+      while (left.length) await work(left.shift());
+    } catch (error) {
+      left.length = 0;
+      throw error;
+    }
+  };
+  await Promise.all(Array.from({length: atOnce}, worker));
+}
+
+// Which pieces the server does not have: of [begin, end] each.
+async function missing(line, url, id, size) {
+  const reply = await sendOften(line, "GET", url + "?upload", {}, null);
+  const state = reply.status === 200 ? JSON.parse(reply.responseText) : null;
+  const ours = state && state.size === size &&
+               reply.getResponseHeader("Upload-Id") === id;
+  if (state && !ours && !state.complete) {
+    throw Object.assign(new Error("another upload of that name is in progress"),
+                        {status: 409});
   }
+  const have = ours ? state.received : [];
   const gaps = [];
   let at = 0;
   for (const [begin, end] of [...have, [size, size]]) {
@@ -79,68 +111,110 @@ async function missing(url, id, size) {
   return gaps;
 }
 
-async function upload(file, show) {
-  const url = encodeURIComponent(file.name);
-  if (file.size === 0) return sendOften(url, {}, file, () => {});
-  const id = encodeURIComponent(file.name).slice(0, 100) + "." + file.size +
-             "." + file.lastModified;
-  const gaps = await missing(url, id, file.size);
+async function uploadPieces(line, url, file) {
+  const id = file.size + "." + file.lastModified;
+  const gaps = await missing(line, url, id, file.size);
   const sent = new Map();
-  let done = file.size - gaps.reduce((sum, [a, b]) => sum + b - a, 0);
+  let done = gaps.reduce((left, [a, b]) => left - (b - a), file.size);
+  let complete = gaps.length === 0;
   const tell = () => {
     let all = done;
     for (const bytes of sent.values()) all += bytes;
-    show(all / file.size);
+    line.bar.value = all / file.size;
   };
   tell();
-  const worker = async () => {
-    for (let gap; (gap = gaps.shift()); tell()) {
-      const [begin, end] = gap;
-      const headers = {"Upload-Id": id,
-        "Content-Range": `bytes ${begin}-${end - 1}/${file.size}`};
-      await sendOften(url, headers, file.slice(begin, end),
-        bytes => { sent.set(begin, Math.min(bytes, end - begin)); tell(); });
-      sent.delete(begin);
-      done += end - begin;
-    }
-  };
-  await Promise.all(Array.from({length: atOnce}, worker));
+  await each(gaps, pieces, async ([begin, end]) => {
+    const headers = {"Upload-Id": id,
+      "Content-Range": `bytes ${begin}-${end - 1}/${file.size}`};
+    const reply = await sendOften(
+      line, "PUT", url, headers, file.slice(begin, end),
+      bytes => { sent.set(begin, Math.min(bytes, end - begin)); tell(); });
+    if (reply.status !== 202) complete = true;
+    sent.delete(begin);
+    done += end - begin;
+    tell();
+    line.say("");
+  });
+  if (!complete) throw new Error("somebody has removed what was sent");
 }
 
-async function uploadAll(files) {
-  const work = Array.from(files, async file => {
-    const line = document.createElement("div");
-    const label = document.createElement("label");
-    const bar = document.createElement("progress");
-    label.textContent = file.name;
-    bar.value = 0;
-    line.append(label, bar);
-    going.append(line);
-    try {
-      await upload(file, part => { bar.value = part; });
-      bar.value = 1;
-      label.textContent = file.name + ": stored";
-      return true;
-    } catch (error) {
-      label.className = "bad";
-      label.textContent = file.name + ": " + error.message;
-      return false;
-    }
-  });
-  const all = await Promise.all(work);
-  if (all.every(Boolean)) location.reload();
+async function upload(line, file) {
+  const url = encodeURIComponent(file.name);
+  if (file.size > 0) return uploadPieces(line, url, file);
+  await sendOften(line, "PUT", url, {}, file);
 }
+
+class Line {
+  constructor(file) {
+    this.file = file;
+    this.box = document.createElement("div");
+    this.name = document.createElement("span");
+    this.bar = document.createElement("progress");
+    const label = document.createElement("label");
+    label.append(this.name, this.bar);
+    this.box.append(label);
+    going.append(this.box);
+    this.bar.value = 0;
+    this.say("");
+  }
+  say(text) { this.name.textContent = this.file.name + (text && ": ") + text; }
+
+  async upload() {
+    this.name.className = "";
+    try {
+      await upload(this, this.file);
+      this.bar.value = 1;
+      this.say("stored");
+    } catch (error) {
+      this.name.className = "bad";
+      this.say(error.message);
+      this.offer(error.status === 409);
+    }
+  }
+
+  // What has been sent is not sent again. Another upload is in the way of it.
+  offer(conflict) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent =
+      conflict ? "Discard that upload, send this" : "Try again";
+    button.onclick = async () => {
+      button.remove();
+      const url = encodeURIComponent(this.file.name) + "?upload";
+      if (conflict) await send("DELETE", url, {}, null);
+      uploadAll([this]);
+    };
+    this.box.append(button);
+  }
+}
+
+let busy = 0;
+async function uploadAll(lines) {
+  ++busy;
+  await each(lines, files, line => line.upload());
+  --busy;
+  const reply = await send("GET", location.pathname, {}, null);
+  const page = new DOMParser().parseFromString(reply.responseText, "text/html");
+  const table = page.querySelector("table");
+  if (table) document.querySelector("table").replaceWith(table);
+}
+const add = list => uploadAll(Array.from(list, file => new Line(file)));
 
 form.addEventListener("submit", event => {
   event.preventDefault();
-  uploadAll(input.files);
+  add(input.files);
+  form.reset();
 });
 for (const name of ["dragover", "dragleave", "drop"])
   document.addEventListener(name, event => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     form.classList.toggle("over", name === "dragover");
-    if (name === "drop") uploadAll(event.dataTransfer.files);
+    if (name === "drop") add(event.dataTransfer.files);
   });
+window.addEventListener("beforeunload", event => {
+  if (busy) event.preventDefault();
+});
 </script>
 )";
 
