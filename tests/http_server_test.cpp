@@ -736,6 +736,23 @@ TEST_CASE("http server: who is too slow is told so, or left", "[http]") {
   });
 }
 
+TEST_CASE("http server: a handler's 408 does not wait for the rest of a body",
+          "[http]") {
+  Site site;
+  site.router.put("/", [](http::Exchange& x) -> Task<> {
+    co_await x.read();
+    throw http::Error(408, "too slow");
+  });
+  site.run([](Site& s) -> Task<> {
+    const TimePoint begin = Loop::current().now();
+    const std::string reply = co_await ask(
+        s.address, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx",
+        false);
+    CHECK(statuses(reply) == "408 close; ");
+    CHECK(Loop::current().now() - begin < 5s);
+  });
+}
+
 TEST_CASE("http server: a client that never reads is given up", "[http]") {
   if (MaybeShortIo::wanted()) return;  // byte by byte, the buffers are endless
   Site site;

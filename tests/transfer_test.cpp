@@ -381,6 +381,48 @@ TEST_CASE(
              [&] { return status_of(server.ask("GET", "/")) == 200; });
 }
 
+TEST_CASE("transfer serve: a slow upload is given up while others wait",
+          "[transfer]") {
+  const Folder folder;
+  Server server(folder, {"--max-transfers", "1"});
+  const std::string piece =
+      "PUT /f HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n"
+      "Content-Range: bytes 0-49999/100000\r\n\r\nx";
+  const std::string form =
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n"
+      "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+      "--b\r\nContent-Disposition: form-data; filename=g\r\n\r\nx";
+  for (const std::string& request : {piece, form}) {
+    const std::size_t before = folder.names().size();
+    const Client slow(server.port);
+    slow.send(request);
+    eventually("an upload", [&] { return folder.names().size() > before; });
+    const Client other(server.port);
+    other.send(
+        "PUT /o HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+        "Connection: close\r\n\r\ny");
+    while (!slow.readable(50)) slow.send("x");
+    CHECK(contains(slow.receive_rest(), "and others wait"));
+    CHECK(status_of(other.receive_rest()) < 202);
+  }
+  // What came of the piece is kept.
+  CHECK(contains(server.ask("GET", "/f?upload"), "\"received\": [[0, "));
+  CHECK_FALSE(std::filesystem::exists(folder.file("g")));
+}
+
+TEST_CASE("transfer serve: a slow download goes on, but not in the others' way",
+          "[transfer]") {
+  const Folder folder;
+  write_file(folder.file("large"), noise(8 << 20));
+  Server server(folder, {"--max-transfers", "1"});
+  const Client slow(server.port, 4096);
+  slow.send("GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  std::string got = slow.receive(1);
+  CHECK(status_of(server.put("o", "y")) == 201);
+  got += slow.receive_rest();
+  CHECK((body_of(got) == contents(folder.file("large"))));
+}
+
 TEST_CASE("transfer serve: bytes that somebody else sends now are 503",
           "[transfer]") {
   const Folder folder;

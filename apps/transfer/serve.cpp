@@ -12,6 +12,11 @@
 //     POST /FOLDER/                   what that form sends
 //
 // All state is on the disk (store.hpp); this translates between it and HTTP.
+//
+// Only so many transfers go on at a time, and who takes his time would keep the
+// others waiting for a place. So while somebody waits, a client that moves next
+// to nothing loses its place: an upload, which takes memory, is given up; a
+// download goes on without.
 // SPDX-License-Identifier: MIT
 #include "serve.hpp"
 
@@ -89,15 +94,92 @@ Task<> refuse(http::Exchange& x, std::exception_ptr error) {
   co_await x.refuse(status, text);
 }
 
+// --------------------------------------------------------------- slow clients
+
+// Next to nothing: less than so much in a second, for so long.
+constexpr double kLeastBytes = 1024;
+constexpr std::chrono::seconds kSlowUpload(3);
+constexpr std::chrono::seconds kSlowDownload(1);
+constexpr std::chrono::milliseconds kLook(250);
+
+bool is_slow(std::uint64_t bytes, Duration time) noexcept {
+  const std::chrono::duration<double> seconds = time;
+  return static_cast<double>(bytes) < kLeastBytes * seconds.count();
+}
+
+/// How fast a client sends, over the time in which it is waited for: what the
+/// disk takes is not its fault. Lifetime: `places` outlives it.
+class Pace {
+ public:
+  explicit Pace(const Semaphore& places) noexcept : places_(places) {}
+
+  void wait() noexcept { begin_ = Loop::current().now(); }
+
+  /// So many bytes have come. Throws: http::Error (408) if the client is slow
+  /// and others wait for its place.
+  void came(std::size_t count) {
+    waited_ += Loop::current().now() - begin_;
+    bytes_ += count;
+    if (waited_ < kSlowUpload) return;
+    const bool slow = is_slow(bytes_, waited_);
+    waited_ = Duration::zero();
+    bytes_ = 0;
+    if (slow && places_.waiting() > 0) {
+      throw http::Error(408, "the body comes too slowly, and others wait");
+    }
+  }
+
+ private:
+  const Semaphore& places_;
+  TimePoint begin_;
+  Duration waited_{0};  // since it was last judged
+  std::uint64_t bytes_ = 0;
+};
+
 /// All of a request's body, into a file.
-Task<> pour(http::Exchange& x, Sink& sink) {
+Task<> pour(http::Exchange& x, Sink& sink, Pace pace) {
   for (;;) {
     const std::span<char> room = co_await sink.room();
+    pace.wait();
     const std::size_t count = co_await x.read(room);
+    pace.came(count);
     if (count == 0) co_return;
     co_await sink.commit(count);
   }
 }
+
+/// A transfer's place, which a slow download gives back before its end.
+class Seat {
+ public:
+  Seat(std::vector<Seat*>& all, const http::Exchange& x, Permit place)
+      : all_(all),
+        exchange_(x),
+        place_(std::move(place)),
+        downloads_(x.request().method == "GET"),
+        marked_(Loop::current().now()),
+        sent_(x.sent_bytes()) {
+    all_.push_back(this);
+  }
+  Seat(const Seat&) = delete;
+  ~Seat() { std::erase(all_, this); }
+
+  /// Gives the place back if the client takes next to nothing.
+  void look(TimePoint now) {
+    if (!downloads_ || now - marked_ < kSlowDownload) return;
+    const std::uint64_t sent = exchange_.sent_bytes();
+    if (is_slow(sent - sent_, now - marked_)) place_.reset();
+    marked_ = now;
+    sent_ = sent;
+  }
+
+ private:
+  std::vector<Seat*>& all_;
+  const http::Exchange& exchange_;
+  std::optional<Permit> place_;
+  const bool downloads_;
+  TimePoint marked_;    // when this was last looked at
+  std::uint64_t sent_;  // by then
+};
 
 class Service {
  public:
@@ -108,6 +190,9 @@ class Service {
         transfers_(settings.max_transfers) {}
 
   Store& store() { return store_; }
+
+  /// While somebody waits for a place, looks for one. Never ends.
+  Task<> make_room();
 
   /// Routes to `self`, which outlives the router.
   static void add_routes(http::Router& router, Service& self);
@@ -132,7 +217,7 @@ class Service {
   Task<> give_up(http::Exchange& x);
   Task<> post(http::Exchange& x);
   Task<> store_form(http::Exchange& x, Multipart& form);
-  Task<> store_parts(http::Exchange& x, Multipart& form);
+  Task<> store_part(http::Exchange& x, Multipart& form, Pace& pace);
 
   static std::string name_of(const http::Exchange& x) {
     return std::string(x.path().substr(1));
@@ -142,7 +227,20 @@ class Service {
   Store store_;
   http::Files files_;
   Semaphore transfers_;
+  Flag crowded_;              // somebody waits
+  std::vector<Seat*> seats_;  // of all transfers
 };
+
+Task<> Service::make_room() {
+  for (;;) {
+    co_await crowded_.wait();
+    crowded_.clear();
+    while (transfers_.waiting() > 0) {
+      for (Seat* seat : seats_) seat->look(Loop::current().now());
+      co_await violet::sleep(kLook);
+    }
+  }
+}
 
 /// Calls `work(x)` when there is room for one more transfer.
 template <class Work>
@@ -150,12 +248,18 @@ Task<> Service::transfer(http::Exchange& x, Work work) {
   const Duration patience = settings_.timeout > Duration::zero()
                                 ? settings_.timeout
                                 : Duration::max();
-  const auto place = co_await within(patience, transfers_.acquire());
+  std::optional<Permit> place = transfers_.try_acquire();
+  if (!place) {
+    crowded_.set();
+    place = co_await within(patience, transfers_.acquire());
+  }
   if (!place) {
     x.field("Retry-After", std::uint64_t{5});
     co_await x.refuse(503, "too many transfers at once");
     co_return;
   }
+  const Seat seat(seats_, x, std::move(*place));
+  place.reset();
   std::exception_ptr error;
   try {
     co_await work(x);
@@ -208,7 +312,7 @@ Task<> Service::put_piece(http::Exchange& x, const http::ContentRange& where) {
   std::exception_ptr error;
   Progress progress;
   try {
-    co_await pour(x, sink);
+    co_await pour(x, sink, Pace(transfers_));
     progress = co_await sink.finish();
   } catch (...) {
     error = std::current_exception();
@@ -227,7 +331,7 @@ Task<> Service::put_piece(http::Exchange& x, const http::ContentRange& where) {
 Task<> Service::put_whole(http::Exchange& x) {
   WholeSink sink(store_, name_of(x));
   co_await sink.begin();
-  co_await pour(x, sink);
+  co_await pour(x, sink, Pace(transfers_));
   const Progress progress = co_await sink.finish();
   co_await x.send(progress.replaced ? 200 : 201, kJson, progress.json());
 }
@@ -305,17 +409,22 @@ Task<> Service::post(http::Exchange& x) {
   co_await x.refuse(303, "stored");
 }
 
+/// Feeds the form with what comes next.
+Task<> feed(http::Exchange& x, Multipart& form, Pace& pace) {
+  pace.wait();
+  const std::string_view piece = co_await x.read();
+  pace.came(piece.size());
+  if (piece.empty()) throw http::Error(400, "the form is cut short");
+  form.feed(piece);
+}
+
 /// Feeds the form until it is done.
 Task<> Service::store_form(http::Exchange& x, Multipart& form) {
+  Pace pace(transfers_);
   for (;;) {
     switch (form.next()) {
-      case Multipart::kPart: co_await store_parts(x, form); break;
-      case Multipart::kMore: {
-        const std::string_view piece = co_await x.read();
-        if (piece.empty()) throw http::Error(400, "the form is cut short");
-        form.feed(piece);
-        break;
-      }
+      case Multipart::kPart: co_await store_part(x, form, pace); break;
+      case Multipart::kMore: co_await feed(x, form, pace); break;
       case Multipart::kDone: co_return;
       case Multipart::kBad: throw http::Error(400, "that is no form");
       case Multipart::kData:
@@ -325,7 +434,7 @@ Task<> Service::store_form(http::Exchange& x, Multipart& form) {
 }
 
 /// The part that has begun: a file, if it has a name.
-Task<> Service::store_parts(http::Exchange& x, Multipart& form) {
+Task<> Service::store_part(http::Exchange& x, Multipart& form, Pace& pace) {
   // Some browsers have sent a path, with slashes of either kind.
   std::string name = form.file_name().value_or("");
   name.erase(0, name.find_last_of("/\\") + 1);
@@ -345,9 +454,7 @@ Task<> Service::store_parts(http::Exchange& x, Multipart& form) {
         data.remove_prefix(count);
       }
     } else if (event == Multipart::kMore) {
-      const std::string_view piece = co_await x.read();
-      if (piece.empty()) throw http::Error(400, "the form is cut short");
-      form.feed(piece);
+      co_await feed(x, form, pace);
     } else if (event == Multipart::kEnd) {
       break;
     } else {
@@ -443,6 +550,7 @@ Task<> serve_folder(ServerArgs args, const Settings& settings) {
   if (settings.max_body != 0) options.body.body = settings.max_body;
   TaskGroup group;
   group.spawn(keep_clean, std::ref(service.store()), settings.keep);
+  group.spawn([](Service& s) { return s.make_room(); }, std::ref(service));
   co_await http::server(args.host(), args.port(), router, options);
 }
 

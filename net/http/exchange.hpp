@@ -176,6 +176,11 @@ class Exchange {
 
   Address peer() const { return connection().peer(); }
 
+  /// Bytes that have left on this connection, of all its responses.
+  std::uint64_t sent_bytes() const noexcept {
+    return connection().sent_bytes();
+  }
+
   /// The next piece of the body, empty at its end. The first read tells a
   /// client that waits for it to go on.
   /// Lifetime: of the piece: until the next read.

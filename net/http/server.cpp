@@ -264,6 +264,8 @@ Task<> Conversation::recover(const std::exception_ptr& error) {
     std::rethrow_exception(error);
   }
   if (status == 500) complain_of_peer(error);
+  // Who was too slow for his body is not waited for (RFC 9110, 15.5.9).
+  if (status == 408) exchange_.last_ = true;
   exchange_.fields_.clear();
   co_await exchange_.refuse(status, sentence_of(error, status));
 }
