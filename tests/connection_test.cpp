@@ -8,30 +8,12 @@
 #include <optional>
 
 #include "catch.hpp"
+#include "mallocs.hpp"
 #include "sockets.hpp"
 
 using namespace sockets;
-
-// One test counts what the whole program asks malloc(3) for, operator new
-// included. The sanitizers have their own, which find more than a count does.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#if !defined(__has_feature)
-#define VIOLET_COUNTS_MALLOC
-#elif !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
-#define VIOLET_COUNTS_MALLOC
-#endif
-#endif
-
 #ifdef VIOLET_COUNTS_MALLOC
-namespace {
-constinit thread_local long mallocs = 0;
-}
-extern "C" void* __libc_malloc(std::size_t size);
-extern "C" void* malloc(std::size_t size) {
-  ++mallocs;
-  return __libc_malloc(size);
-}
+using support::mallocs;
 #endif
 
 namespace {
