@@ -1096,3 +1096,111 @@ TEST_CASE("transfer store: the memory of many transfers is bounded",
   };
   run(body());
 }
+
+// ------------------------------------------------------------------ conditions
+
+namespace {
+
+/// Holds where no file is.
+bool is_new(const sys::FileStatus* there) {
+  return there == nullptr;
+}
+
+/// Holds for a file of that size.
+transfer::Condition of_size(std::int64_t size) {
+  return [size](const sys::FileStatus* there) {
+    return there != nullptr && there->size == size;
+  };
+}
+
+/// Why a sink is refused; nothing if it is not.
+Task<std::optional<Why>> refused(Task<> task) {
+  std::optional<Why> why;
+  try {
+    co_await std::move(task);
+  } catch (const Refused& e) {
+    why = e.why();
+  }
+  co_return why;
+}
+
+template <class Sink>
+Task<> finish(Sink& sink) {
+  co_await sink.finish();
+}
+
+}  // namespace
+
+TEST_CASE("transfer store: of two who store what is new one is refused",
+          "[transfer]") {
+  const Folder folder;
+  const auto body = [&]() -> Task<> {
+    Store one(folder.path());
+    Store other(folder.path());
+    WholeSink first(one, "f", is_new);
+    WholeSink second(other, "f", is_new);
+    co_await first.begin();
+    co_await second.begin();  // there is nothing yet
+    co_await pour(first, "first");
+    co_await pour(second, "second");
+    const Progress stored = co_await second.finish();
+    CHECK_FALSE(stored.replaced);
+    CHECK(stored.stored->size == 6);
+    const auto late = co_await refused(finish(first));
+    CHECK(late == Why::kOtherVersion);
+    CHECK(contents(folder.file("f")) == "second");
+
+    WholeSink third(one, "f", is_new);  // before anything is sent
+    const auto early = co_await refused(third.begin());
+    CHECK(early == Why::kOtherVersion);
+    WholeSink fourth(other, "f", of_size(6));
+    co_await fourth.begin();
+    co_await pour(fourth, "replaced");
+    const Progress replaced = co_await fourth.finish();
+    CHECK(replaced.replaced);
+  };
+  run(body());
+  CHECK(contents(folder.file("f")) == "replaced");
+  CHECK(folder.names() == Names{"f"});
+}
+
+TEST_CASE(
+    "transfer store: the last piece is not noted where its condition does not "
+    "hold, and the others are kept",
+    "[transfer]") {
+  const Folder folder;
+  const std::string data = "0123456789";
+  const auto body = [&]() -> Task<> {
+    Store store(folder.path());
+    co_await put(store, "f", data, {0, 6}, "id");
+    {
+      Fragment piece({6, 10}, 10, "id");
+      PieceSink last(store, "f", std::move(piece), is_new);
+      co_await last.begin();
+      co_await put_whole(store, "f", "another");
+      const auto late = co_await refused(pour(last, "6789"));
+      CHECK(late == Why::kOtherVersion);
+      const auto again = co_await refused(last.keep());
+      CHECK(again == Why::kOtherVersion);
+    }
+    // Nobody publishes it, for it is not complete.
+    const auto progress = co_await store.progress("f");
+    REQUIRE(progress);
+    CHECK(progress->received == ranges({{0, 6}}));
+    CHECK(contents(folder.file("f")) == "another");
+
+    Fragment piece({6, 10}, 10, "id");
+    PieceSink early(store, "f", piece, is_new);
+    const auto why = co_await refused(early.begin());
+    CHECK(why == Why::kOtherVersion);
+    for (int i = 0; i < 2; ++i) {  // once more than needed: it is done
+      PieceSink last(store, "f", piece, of_size(7));
+      co_await last.begin();
+      co_await pour(last, "6789");
+      const Progress done = co_await last.finish();
+      CHECK(done.complete);
+    }
+  };
+  run(body());
+  CHECK(contents(folder.file("f")) == data);
+}

@@ -241,6 +241,119 @@ TEST_CASE("transfer serve: what is malformed is 400", "[transfer]") {
         400);
 }
 
+namespace {
+
+std::string tag_in(const std::string& answer) {
+  const auto at = answer.find("\r\nETag: ");
+  if (at == answer.npos) return "";
+  return answer.substr(at + 8, answer.find("\r\n", at + 2) - at - 8);
+}
+
+}  // namespace
+
+TEST_CASE("transfer serve: a condition of a PUT that does not hold is 412",
+          "[transfer]") {
+  const Folder folder;
+  Server server(folder);
+  const auto put = [&](const std::string& condition, const std::string& body) {
+    return server.ask("PUT", "/f", {condition}, body);
+  };
+  CHECK(status_of(put("If-Match: *", "no")) == 412);
+  CHECK(status_of(put("If-Match: \"a\"", "no")) == 412);
+  CHECK(folder.names().empty());
+  const std::string created = put("If-None-Match: *", "one");
+  CHECK(status_of(created) == 201);
+  const std::string tag = tag_in(created);
+  CHECK(tag == tag_in(server.ask("HEAD", "/f")));
+  CHECK(status_of(put("If-None-Match: *", "two")) == 412);
+  CHECK(status_of(put("If-None-Match: \"a\", W/" + tag, "two")) == 412);
+  CHECK(status_of(put("If-Match: W/" + tag, "two")) == 412);
+  CHECK(status_of(put("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
+                      "two")) == 412);
+  CHECK(contents(folder.file("f")) == "one");
+  const std::string replaced = put("If-Match: \"a\", " + tag, "two");
+  CHECK(status_of(replaced) == 200);
+  CHECK(tag_in(replaced) != tag);
+  CHECK(status_of(put("If-Match: " + tag, "three")) == 412);
+  CHECK(status_of(put("If-None-Match: " + tag, "three")) == 200);
+  CHECK(status_of(put("If-Match: *", "four")) == 200);
+  CHECK(contents(folder.file("f")) == "four");
+
+  // Of pieces, the one that completes the file counts, and others are told.
+  const auto piece = [&](const std::string& range, const std::string& body) {
+    return server.ask("PUT", "/g",
+                      {"If-None-Match: *", "Content-Range: bytes " + range},
+                      body);
+  };
+  CHECK(status_of(piece("0-2/6", "abc")) == 202);
+  const std::string last = piece("3-5/6", "def");
+  CHECK(status_of(last) == 201);
+  CHECK(tag_in(last) == tag_in(server.ask("HEAD", "/g")));
+  CHECK(status_of(piece("0-2/6", "abc")) == 412);
+  CHECK(folder.names() == Names{"f", "g"});
+}
+
+TEST_CASE("transfer serve: what a 412 leaves of the connection", "[transfer]") {
+  const Folder folder;
+  Server server(folder);
+  const auto head = [](std::size_t size, const std::string& more = "") {
+    return "PUT /f HTTP/1.1\r\nHost: a\r\nIf-Match: *\r\n" + more +
+           "Content-Length: " + std::to_string(size) + "\r\n\r\n";
+  };
+  const std::string next =
+      "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  {  // A small body is dropped, and the next request is one.
+    const Client client(server.port);
+    client.send(head(1000) + std::string(1000, 'x') + next);
+    const std::string answers = client.receive_rest();
+    CHECK(status_of(answers) == 412);
+    CHECK(contains(answers, "HTTP/1.1 404 Not Found\r\n"));
+  }
+  {  // A long one is not read, and neither is what follows.
+    const Client client(server.port);
+    client.send(head(1 << 20));
+    const std::string answer = client.receive_rest();
+    CHECK(status_of(answer) == 412);
+    CHECK(contains(answer, "\r\nConnection: close\r\n"));
+  }
+  {  // Who asks before he sends it is spared that.
+    const Client client(server.port);
+    client.send(head(1 << 20, "Expect: 100-continue\r\n"));
+    CHECK(status_of(client.receive_rest()) == 412);
+  }
+  CHECK(folder.names().empty());
+}
+
+TEST_CASE("transfer serve: two servers over one folder lose no update",
+          "[transfer]") {
+  const Folder folder;
+  Server one(folder);
+  Server other(folder);
+  std::atomic<int> created{0};
+  std::atomic<int> updated{0};
+  std::vector<support::Thread> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([&, i] {
+      const Server& server = i % 2 == 0 ? one : other;
+      const Words if_new{"If-None-Match: *"};
+      if (status_of(server.ask("PUT", "/n", if_new, "0")) == 201) ++created;
+      for (int k = 0; k < 25; ++k) {  // each adds one, if nobody comes between
+        const std::string now = server.ask("GET", "/n");
+        const int number = std::atoi(body_of(now).c_str());
+        const std::string answer =
+            server.ask("PUT", "/n", {"If-Match: " + tag_in(now)},
+                       std::to_string(number + 1));
+        if (status_of(answer) == 200) ++updated;
+      }
+    });
+  }
+  clients.clear();
+  CHECK(created == 1);
+  CHECK(updated >= 25);
+  CHECK(contents(folder.file("n")) == std::to_string(updated));
+  CHECK(folder.names() == Names{"n"});
+}
+
 TEST_CASE(
     "transfer serve: what is hidden or no file is 403, what is not there "
     "404, what is not done 405",

@@ -131,8 +131,14 @@ std::string random_token() {
 
 // --------------------------------------------------------------------- reading
 
+Journal::~Journal() {
+  if (!locked_ || size_ != 0 || valid_ != 0) return;
+  sys::calls->unlink(place_.journal().c_str());
+}
+
 Journal::Taken Journal::take(bool create) {
   const std::string path = place_.journal();
+  locked_ = false;
   // Who had the lock before may have removed the file meanwhile: then there is
   // another one under its name, or none.
   for (;;) {
@@ -148,6 +154,7 @@ Journal::Taken Journal::take(bool create) {
     if (locked != -ESTALE) check(locked, "lock", path);
   }
   read();
+  locked_ = true;
   return Taken::kYes;
 }
 
@@ -302,6 +309,7 @@ bool Journal::publish() {
   if (upload_.id.empty()) {
     const std::string journal = place_.journal();
     check_removed(sys::calls->unlink(journal.c_str()), journal);
+    locked_ = false;
   }
   return type != -ENOENT;
 }
@@ -313,6 +321,7 @@ void Journal::remove() {
   }
   const std::string journal = place_.journal();
   check_removed(sys::calls->unlink(journal.c_str()), journal);
+  locked_ = false;
   upload_ = Upload();
 }
 

@@ -81,12 +81,16 @@ struct Upload {
   bool is_whole() const { return exists() && received.has_all(size); }
 };
 
-/// The journal of a name, locked while this lives.
+/// The journal of a name, locked while this lives. One that is empty then, made
+/// for its lock alone, goes with it.
 class Journal {
  public:
   enum class Taken : std::uint8_t { kYes, kBusy, kNotThere };
 
   explicit Journal(const Place& place) : place_(place) {}
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+  ~Journal();
 
   /// Opens, locks and reads it. kBusy: somebody else has the lock; kNotThere
   /// unless `create`. What is torn or empty has no upload().
@@ -129,6 +133,7 @@ class Journal {
 
   Place place_;
   violet::Fd fd_;
+  bool locked_ = false;  // and the file has its name
   Upload upload_;
   std::uint64_t size_ = 0;   // bytes of the file when it was read
   std::uint64_t valid_ = 0;  // bytes of whole lines

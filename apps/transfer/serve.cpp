@@ -5,6 +5,8 @@
 //                                     replaced a file
 //     PUT /NAME  Content-Range        stores a piece: 202 while others are
 //                                     missing, else as above
+//     PUT /NAME  If-Match             only in place of that version, or (*
+//                                     in If-None-Match) of none: else 412
 //     GET /NAME?upload                how far an upload is
 //     DELETE /NAME?upload             gives it up
 //     GET /NAME                       a file, or a part of it
@@ -64,6 +66,7 @@ int status_of(Why why) {
     case Why::kConflict:
     case Why::kManyGaps:
     case Why::kGivenUp: return 409;
+    case Why::kOtherVersion: return 412;
     case Why::kBusy: return 503;
   }
   return 500;
@@ -92,6 +95,30 @@ Task<> refuse(http::Exchange& x, std::exception_ptr error) {
   if (status == 0 || x.begun()) std::rethrow_exception(error);
   if (status == 503) x.field("Retry-After", std::uint64_t{1});
   co_await x.refuse(status, text);
+}
+
+/// If-Match and its kin: RFC 9110, section 13.1. Lifetime: the exchange.
+Condition condition_of(const http::Exchange& x) {
+  return [&head = x.request()](const sys::FileStatus* there) {
+    http::Selected selected;
+    std::string tag;
+    if (there != nullptr) selected = http::about_file(*there, tag);
+    selected.exists = there != nullptr;
+    const auto now = std::chrono::floor<std::chrono::seconds>(
+        std::chrono::system_clock::now());
+    return http::evaluate(head, selected, now).status == 0;
+  };
+}
+
+/// Answers how far an upload is, and with the tag of what it has become.
+Task<> answer(http::Exchange& x, const Progress& progress) {
+  if (progress.stored) {
+    std::string tag;
+    http::about_file(*progress.stored, tag);
+    x.field("ETag", concat({"\"", tag, "\""}));
+  }
+  const int status = !progress.complete ? 202 : progress.replaced ? 200 : 201;
+  co_await x.send(status, kJson, progress.json());
 }
 
 // --------------------------------------------------------------- slow clients
@@ -307,7 +334,7 @@ Task<> Service::put_piece(http::Exchange& x, const http::ContentRange& where) {
   }
   const std::string id(head.fields.find("Upload-Id").value_or(""));
   Fragment piece(*where.range, *where.size, id);
-  PieceSink sink(store_, name_of(x), std::move(piece));
+  PieceSink sink(store_, name_of(x), std::move(piece), condition_of(x));
   co_await sink.begin();
   std::exception_ptr error;
   Progress progress;
@@ -324,16 +351,15 @@ Task<> Service::put_piece(http::Exchange& x, const http::ContentRange& where) {
     }
     std::rethrow_exception(error);
   }
-  const int status = !progress.complete ? 202 : progress.replaced ? 200 : 201;
-  co_await x.send(status, kJson, progress.json());
+  co_await answer(x, progress);
 }
 
 Task<> Service::put_whole(http::Exchange& x) {
-  WholeSink sink(store_, name_of(x));
+  WholeSink sink(store_, name_of(x), condition_of(x));
   co_await sink.begin();
   co_await pour(x, sink, Pace(transfers_));
   const Progress progress = co_await sink.finish();
-  co_await x.send(progress.replaced ? 200 : 201, kJson, progress.json());
+  co_await answer(x, progress);
 }
 
 /// "0-4,10-19": as in a Content-Range, the last byte is one of them.

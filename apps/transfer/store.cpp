@@ -128,6 +128,24 @@ bool recover(Journal& journal) {
   return true;
 }
 
+/// Takes the journal of a name for which nothing is left to be finished.
+/// Returns: false if somebody else has it.
+bool take_settled(Journal& journal) {
+  do {
+    if (journal.take(true) != Journal::Taken::kYes) return false;
+  } while (recover(journal));
+  return true;
+}
+
+/// Blocks. What has a name; nothing if nothing has.
+std::optional<sys::FileStatus> status_of(const std::string& path) {
+  sys::FileStatus status;
+  const int found = sys::file_calls->status_at(path.c_str(), status);
+  if (found == -ENOENT) return std::nullopt;
+  if (found < 0) throw_system(-found, concat({"look at ", path}));
+  return status;
+}
+
 Progress progress_of(const std::string& name, const Upload& upload) {
   Progress progress;
   progress.name = name;
@@ -324,11 +342,23 @@ Task<std::size_t> Store::clean(violet::Duration age) {
 
 // ------------------------------------------------------------ what bytes go to
 
-Sink::Sink(Store& store, std::string name)
-    : store_(store), name_(std::move(name)), place_(store.folder_, name_) {}
+Sink::Sink(Store& store, std::string name, Condition condition)
+    : store_(store),
+      name_(std::move(name)),
+      place_(store.folder_, name_),
+      condition_(std::move(condition)) {}
 
 Sink::~Sink() {
   store_.buffered_ -= 2 * block_;
+}
+
+/// Blocks.
+void Sink::check_condition() const {
+  if (!condition_) return;
+  const std::optional<sys::FileStatus> there = status_of(place_.path());
+  if (condition_(there ? &*there : nullptr)) return;
+  throw Refused(Why::kOtherVersion,
+                concat({"'", name_, "' is not what the request is for"}));
 }
 
 violet::FileWriter& Sink::open_writer(violet::File file,
@@ -341,8 +371,9 @@ violet::FileWriter& Sink::open_writer(violet::File file,
 
 // ------------------------------------------------------------------- one piece
 
-PieceSink::PieceSink(Store& store, std::string name, Fragment piece)
-    : Sink(store, std::move(name)),
+PieceSink::PieceSink(Store& store, std::string name, Fragment piece,
+                     Condition condition)
+    : Sink(store, std::move(name), std::move(condition)),
       piece_(std::move(piece)),
       at_(piece_.range.begin) {}
 
@@ -364,10 +395,7 @@ Task<> PieceSink::begin() {
 /// Blocks. Returns: false if somebody else is in the way.
 bool PieceSink::join() {
   Journal journal(place_);
-  do {
-    if (journal.take(true) != Journal::Taken::kYes) return false;
-  } while (recover(journal));
-  return join(journal);
+  return take_settled(journal) && join(journal);
 }
 
 bool PieceSink::join(Journal& journal) {
@@ -377,8 +405,9 @@ bool PieceSink::join(Journal& journal) {
   if (same && journal.still_published()) {
     progress_ = progress_of(name_, upload);
     progress_.replaced = noted_ = true;
-    return true;
+    return true;  // whatever the condition: it is what has been asked for
   }
+  check_condition();
   if (!upload.exists() || upload.done || !journal.has_part()) {
     journal.begin(piece_.size, piece_.id);
   } else if (!same) {
@@ -482,10 +511,15 @@ bool PieceSink::note() {
     throw Refused(Why::kGivenUp,
                   concat({"the upload of '", name_, "' was given up"}));
   }
+  ByteSet after = journal.upload().received;
+  after.add(pending_);
+  const bool whole = after.has_all(piece_.size);
+  if (whole) check_condition();  // what is noted as whole will be published
   journal.add(pending_);
-  const bool replaced = journal.upload().is_whole() && journal.publish();
+  const bool replaced = whole && journal.publish();
   progress_ = progress_of(name_, journal.upload());
   progress_.replaced = replaced;
+  if (whole) progress_.stored = status_of(place_.path());
   return true;
 }
 
@@ -517,8 +551,8 @@ Task<> PieceSink::keep() {
 
 // ---------------------------------------------------------------- whole bodies
 
-WholeSink::WholeSink(Store& store, std::string name)
-    : Sink(store, std::move(name)) {}
+WholeSink::WholeSink(Store& store, std::string name, Condition condition)
+    : Sink(store, std::move(name), std::move(condition)) {}
 
 // It blocks, but a name that was just made is at hand.
 WholeSink::~WholeSink() {
@@ -526,7 +560,10 @@ WholeSink::~WholeSink() {
 }
 
 Task<> WholeSink::begin() {
-  auto check = [this] { check_name(store_.folder_, name_); };
+  auto check = [this] {
+    check_name(store_.folder_, name_);
+    check_condition();  // before the body comes; what counts is in publish()
+  };
   co_await violet::offload(check);
   draft_ = place_.draft(random_token());
   violet::FileOptions options = violet::for_writing();
@@ -551,22 +588,31 @@ Task<> WholeSink::commit(std::size_t count) {
 Task<Progress> WholeSink::finish() {
   co_await writer_->sync();
   Progress progress;
-  auto publish = [&] {
-    check_name(store_.folder_, name_);
-    progress.replaced = type_at(place_.path()) != 0;
-    return sys::file_calls->rename(draft_.c_str(), place_.path().c_str());
-  };
-  const int renamed = co_await violet::offload(publish);
-  if (renamed < 0) {
-    throw_system(-renamed, concat({"rename ", draft_, " to ", place_.path()}));
-  }
-  draft_.clear();
-  co_await violet::sync_folder(place_.folder());
   progress.name = name_;
   progress.size = size_;
   if (size_ != 0) progress.received = {{0, size_}};
   progress.complete = true;
+  auto attempt = [&] { return publish(progress); };
+  co_await store_.until_free(attempt, name_);
+  draft_.clear();
+  co_await violet::sync_folder(place_.folder());
   co_return progress;
+}
+
+/// Blocks. Returns: false if somebody else has the name locked.
+bool WholeSink::publish(Progress& progress) {
+  check_name(store_.folder_, name_);
+  Journal journal(place_);
+  if (!take_settled(journal)) return false;
+  check_condition();
+  const std::string& path = place_.path();
+  progress.replaced = type_at(path) != 0;
+  const int renamed = sys::file_calls->rename(draft_.c_str(), path.c_str());
+  if (renamed < 0) {
+    throw_system(-renamed, concat({"rename ", draft_, " to ", path}));
+  }
+  progress.stored = status_of(path);
+  return true;
 }
 
 }  // namespace transfer

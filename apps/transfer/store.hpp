@@ -2,7 +2,8 @@
 // pieces, perhaps to several servers at once.
 //
 // A whole body is written to a hidden file and renamed when it is complete and
-// on the disk. A piece is written to its place in the file of its upload, and
+// on the disk, with the journal of its name locked, as whoever completes an
+// upload has it. A piece is written to its place in the file of its upload, and
 // noted in the upload's journal (journal.hpp) once the disk has it; with the
 // piece that completes it, the upload gets its name. A reader sees all of a
 // file or none of it.
@@ -33,6 +34,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,15 +48,16 @@ namespace transfer {
 
 /// Why something is not stored.
 enum class Why : std::uint8_t {
-  kBadName,   // it would leave the folder, or is too long
-  kHidden,    // it, or a folder in it, begins with a dot
-  kNoFolder,  // a folder in it is not there
-  kNoFile,    // it is there, and no plain file; or a folder in it is none
-  kBadPiece,  // a range or an id that makes no sense
-  kConflict,  // another upload of that name is in progress
-  kManyGaps,  // too many separate ranges
-  kBusy,      // somebody else sends these bytes now
-  kGivenUp,   // the upload was removed meanwhile
+  kBadName,       // it would leave the folder, or is too long
+  kHidden,        // it, or a folder in it, begins with a dot
+  kNoFolder,      // a folder in it is not there
+  kNoFile,        // it is there, and no plain file; or a folder in it is none
+  kBadPiece,      // a range or an id that makes no sense
+  kConflict,      // another upload of that name is in progress
+  kManyGaps,      // too many separate ranges
+  kBusy,          // somebody else sends these bytes now
+  kGivenUp,       // the upload was removed meanwhile
+  kOtherVersion,  // its condition does not hold
 };
 
 class Refused : public std::runtime_error {
@@ -75,10 +78,16 @@ struct Progress {
   std::vector<ByteRange> received;
   bool complete = false;
   bool replaced = false;  // and there was a file of that name before
+  std::optional<violet::sys::FileStatus> stored;  // by this very request
 
   /// {"name": "a", "size": 5, "received": [[0, 5]], "complete": true}
   std::string json() const;
 };
+
+/// What must be true of the file that has the name already (null: none has),
+/// or nothing is stored. Called off the loop, with the name locked: no other
+/// file gets the name between a yes and what it is said to.
+using Condition = std::function<bool(const violet::sys::FileStatus* there)>;
 
 /// Where some bytes belong.
 struct Fragment {
@@ -162,14 +171,17 @@ class Sink {
   virtual violet::Task<> commit(std::size_t count) = 0;
 
  protected:
-  Sink(Store& store, std::string name);
+  /// Without a condition, all is well.
+  Sink(Store& store, std::string name, Condition condition);
   virtual ~Sink();
 
+  void check_condition() const;
   violet::FileWriter& open_writer(violet::File file, std::uint64_t most_bytes);
 
   Store& store_;
   const std::string name_;
   const Place place_;
+  const Condition condition_;
 
   // Holds a lock for as long as anything is written: outlives the writer.
   violet::Fd held_;
@@ -182,7 +194,8 @@ class Sink {
 /// One piece of an upload.
 class PieceSink final : public Sink {
  public:
-  PieceSink(Store& store, std::string name, Fragment piece);
+  PieceSink(Store& store, std::string name, Fragment piece,
+            Condition condition = {});
 
   /// Finds or begins the upload, and waits until nobody else sends any of
   /// these bytes. Throws: Refused; std::system_error.
@@ -195,7 +208,8 @@ class PieceSink final : public Sink {
   std::uint64_t left() const noexcept { return piece_.range.end - at_; }
 
   /// All has come. Returns: the state of the upload, with these bytes.
-  /// Throws: std::system_error; Refused (kGivenUp).
+  /// Throws: std::system_error; Refused: kGivenUp; kOtherVersion if these are
+  /// the last and the condition holds no more. Then they are not noted.
   violet::Task<Progress> finish();
 
   /// No more will come: notes what has. Also after an error of the disk.
@@ -227,20 +241,23 @@ class PieceSink final : public Sink {
 /// A whole file.
 class WholeSink final : public Sink {
  public:
-  WholeSink(Store& store, std::string name);
+  WholeSink(Store& store, std::string name, Condition condition = {});
   ~WholeSink() override;
 
-  /// Throws: Refused; std::system_error.
+  /// Throws: Refused, also for a condition that does not hold now;
+  /// std::system_error.
   violet::Task<> begin();
 
   violet::Task<std::span<char>> room() override;
   violet::Task<> commit(std::size_t count) override;
 
   /// Puts it in place of what had that name. Throws: std::system_error;
-  /// Refused if that is no plain file.
+  /// Refused if that is no plain file, or not what the condition says.
   violet::Task<Progress> finish();
 
  private:
+  bool publish(Progress& progress);
+
   std::string draft_;  // empty: there is none to remove
   std::uint64_t size_ = 0;
 };
