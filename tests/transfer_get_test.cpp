@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "../apps/transfer/errand.hpp"
 #include "../apps/transfer/sha256.hpp"
 #include "../net/net.hpp"
 #include "program.hpp"
@@ -20,6 +21,7 @@
 
 using namespace programs;
 using support::contains;
+namespace http = violet::http;
 
 namespace {
 
@@ -29,12 +31,14 @@ using Words = std::vector<std::string>;
 struct Manners {
   std::string data;
   std::string tag = "\"1\"";
-  std::string fields;   // more of them, with their ends
-  bool ranges = true;   // it knows them
-  std::size_t cut = 0;  // bytes of a body before it hangs up; 0: never
-  int busy = 0;         // so many requests get 503 first
-  int cuts = 1 << 30;   // so many bodies are cut
-  int changes = 0;      // from this request on there is `later`
+  std::string fields;    // more of them, with their ends
+  bool ranges = true;    // it knows them
+  std::size_t cut = 0;   // bytes of a body before it hangs up; 0: never
+  int busy_from = 1;     // from this request on
+  int busy = 0;          // until this one, they get 503
+  std::string later_on;  // fields of that, with their ends
+  int cuts = 1 << 30;    // so many bodies are cut
+  int changes = 0;       // from this request on there is `later`
   std::string later;
   std::chrono::milliseconds rest{0};  // before each body
 };
@@ -92,8 +96,9 @@ class FileServer {
     const std::string range = value_of(head, "Range: bytes=");
     const std::string note = "[" + range + "]\n";
     [[maybe_unused]] ssize_t noted = ::write(1, note.data(), note.size());
-    if (number <= m.busy) {
-      return send(client, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    if (number >= m.busy_from && number <= m.busy) {
+      return send(client, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n" +
+                              m.later_on + "\r\n");
     }
     const bool changed = m.changes > 0 && number >= m.changes;
     const std::string& data = changed ? m.later : m.data;
@@ -243,6 +248,100 @@ TEST_CASE("transfer get: there is an end to trying", "[transfer]") {
   CHECK(contains(get.err(), "503 Busy; trying again\n"));
   CHECK(contains(get.err(), "transfer: GET " + server.url + ": 503 Busy\n"));
   CHECK(folder.names().empty());
+}
+
+TEST_CASE("transfer get: who is told when to come again does not come before",
+          "[transfer]") {
+  for (const bool ranges : {true, false}) {
+    Manners manners = with_data(1000);
+    manners.ranges = ranges;
+    manners.busy = 1;
+    manners.later_on = "Retry-After: 1\r\n";
+    FileServer server(manners);
+    const Folder folder;
+    const auto begin = std::chrono::steady_clock::now();
+    Get get(server, folder);
+    CHECK(get.wait().code == 0);
+    CHECK(std::chrono::steady_clock::now() - begin >= 1s);
+    CHECK(contains(get.err(), "503 Busy; trying again in 1 s\n"));
+    CHECK((contents(folder.file("f")) == manners.data));
+  }
+}
+
+TEST_CASE("transfer get: a whole file that is deferred is asked for again",
+          "[transfer]") {
+  Manners manners = with_data(100'000);
+  manners.ranges = false;
+  manners.cut = 50'000;
+  manners.cuts = 1;
+  manners.busy_from = 2;
+  manners.busy = 2;
+  FileServer server(manners);
+  const Folder folder;
+  check_get(server, folder, manners.data, {"--quiet"});
+  CHECK(server.asked() == "[0-0]\n[]\n[]\n");
+}
+
+namespace {
+
+/// What some fields ask for, in seconds.
+long long wait_of(const std::string& fields) {
+  http::ResponseParser parser;
+  parser.feed("HTTP/1.1 503 Busy\r\n" + fields + "\r\n");
+  REQUIRE(parser.done());
+  const violet::Duration wait = transfer::wait_of(
+      parser.head().fields, http::Time(std::chrono::seconds(784111777)));
+  CHECK(wait % std::chrono::seconds(1) == 0s);
+  return wait / std::chrono::seconds(1);
+}
+
+}  // namespace
+
+TEST_CASE("transfer: a Retry-After is seconds or a date, and has bounds",
+          "[transfer]") {
+  // It is Sun, 06 Nov 1994 08:49:37 GMT.
+  const std::string soon = "Retry-After: Sun, 06 Nov 1994 08:49:47 GMT\r\n";
+  CHECK(wait_of("") == 0);
+  CHECK(wait_of("Retry-After: 0\r\n") == 0);
+  CHECK(wait_of("Retry-After: 120\r\n") == 120);
+  CHECK(wait_of("Retry-After: 3600\r\n") == 300);
+  CHECK(wait_of("Retry-After: 9223372036854775807\r\n") == 300);
+  CHECK(wait_of("Retry-After: 99999999999999999999\r\n") == 300);
+  CHECK(wait_of(soon) == 10);
+  // By the clock of whoever has written it.
+  CHECK(wait_of(soon + "Date: Sun, 06 Nov 1994 08:49:45 GMT\r\n") == 2);
+  CHECK(wait_of(soon + "Date: Sun, 06 Nov 1994 08:50:00 GMT\r\n") == 0);
+  CHECK(wait_of(soon + "Date: now\r\n") == 10);
+  CHECK(wait_of("Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n") == 300);
+  for (const char* none : {"-1", "+1", "1.5", "1 s", "soon", "", "1, 2"}) {
+    CAPTURE(none);
+    CHECK(wait_of(std::string("Retry-After: ") + none + "\r\n") == 0);
+  }
+  CHECK(wait_of("Retry-After: 1\r\nRetry-After: 2\r\n") == 0);
+}
+
+TEST_CASE("transfer: a pause grows, and is as long as it is asked for",
+          "[transfer]") {
+  transfer::Errand errand;
+  errand.quiet = true;
+  errand.retries = 9;
+  std::vector<std::chrono::milliseconds> pauses;
+  const auto body = [&]() -> violet::Task<> {
+    int attempt = 0;
+    for (const auto asked : {0s, 0s, 2s, 1s, 0s, 0s, 0s, 300s, 1s}) {
+      const auto begin = support::now();
+      transfer::Setback setback("busy", asked);
+      co_await errand.pause(attempt, std::move(setback));
+      pauses.push_back(std::chrono::duration_cast<std::chrono::milliseconds>(
+          support::now() - begin));
+    }
+    transfer::Setback last("busy", 1s);
+    co_await errand.pause(attempt, std::move(last));
+  };
+  CHECK_THROWS_AS(support::in_virtual_time(body), transfer::Rejected);
+  CHECK(pauses == std::vector<std::chrono::milliseconds>{200ms, 400ms, 2s,
+                                                         1600ms, 3200ms, 6400ms,
+                                                         6400ms, 300s, 6400ms});
 }
 
 TEST_CASE("transfer get: pieces of two versions are never mixed",

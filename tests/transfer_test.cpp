@@ -1196,6 +1196,38 @@ TEST_CASE("transfer put: a server that knows no pieces gets the whole file",
   CHECK(contains(put.err(), ": 502 Bad Gateway; trying again\n"));
 }
 
+TEST_CASE("transfer put: who is told when to come again does not come before",
+          "[transfer][put]") {
+  const Folder here;
+  write_file(here.file("f"), "some bytes");
+  int heads = 0;
+  int puts = 0;
+  std::optional<Scripted> server;
+  server.emplace([&](const std::string& head, const std::string&) {
+    if (head.starts_with("HEAD /f?upload ")) {
+      if (++heads > 1) return reply("404 Not Found");
+      return std::string(
+          "HTTP/1.1 429 Slowly\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+          "\r\n");
+    }
+    if (head.starts_with("HEAD")) return reply("404 Not Found");
+    if (++puts == 1) {
+      return std::string(
+          "HTTP/1.1 503 Busy\r\nRetry-After: Sun, 06 Nov 1994 08:49:38 GMT\r\n"
+          "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n");
+    }
+    return reply("204 No Content");
+  });
+  const auto begin = std::chrono::steady_clock::now();
+  Program put(put_command(here.file("f"), server->url("f")));
+  CHECK(put.wait().code == 0);
+  CHECK(std::chrono::steady_clock::now() - begin >= 2s);
+  server.reset();
+  CHECK(puts == 2);
+  CHECK(contains(put.err(), ": 429 Slowly; trying again in 1 s\n"));
+  CHECK(contains(put.err(), ": 503 Busy; trying again in 1 s\n"));
+}
+
 TEST_CASE("transfer put: what will not get better is told at once",
           "[transfer][put]") {
   const Folder folder;

@@ -25,11 +25,27 @@ std::size_t Errand::jobs_per_loop() const {
   return (parallel + loops - 1) / loops;
 }
 
-Task<> Errand::pause(int& attempt, std::string why) const {
-  if (attempt >= retries) throw Rejected(why);
-  if (!quiet) complain(concat({why, "; trying again"}));
+Task<> Errand::pause(int& attempt, Setback setback) const {
+  if (attempt >= retries) throw Rejected(setback.why);
   const int shift = std::min(attempt++, 5);
-  co_await violet::sleep(std::chrono::milliseconds(200) * (1 << shift));
+  const Duration own = std::chrono::milliseconds(200) * (1 << shift);
+  std::string when;
+  if (setback.wait > own) {
+    const auto whole = std::chrono::ceil<std::chrono::seconds>(setback.wait);
+    when = concat({" in ", whole.count(), " s"});
+  }
+  if (!quiet) complain(concat({setback.why, "; trying again", when}));
+  co_await violet::sleep(std::max(own, setback.wait));
+}
+
+void Errand::refuse(std::string_view method, const http::Response& reply,
+                    std::string_view said) const {
+  std::string why = answer_text(method, reply);
+  if (!said.empty()) why = concat({why, ": ", said});
+  if (!may_pass(reply.status())) throw Rejected(why);
+  const auto now = std::chrono::floor<std::chrono::seconds>(
+      std::chrono::system_clock::now());
+  throw Deferred(why, wait_of(reply.fields(), now));
 }
 
 std::string Errand::answer_text(std::string_view method,
@@ -38,14 +54,30 @@ std::string Errand::answer_text(std::string_view method,
       {method, " ", url, ": ", reply.status(), " ", reply.head().reason});
 }
 
-std::string what_may_pass() {
+Setback what_may_pass() {
   try {
     throw;
   } catch (const Deferred& e) {
-    return e.what();
+    return Setback(e.what(), e.wait());
   } catch (const std::system_error& e) {
-    return e.what();
+    return Setback(e.what());
   }
+}
+
+Duration wait_of(const http::Fields& fields, http::Time now) {
+  using std::chrono::seconds;
+  constexpr auto kMost = std::chrono::floor<seconds>(kLongestWait);
+  const auto asked = fields.only("Retry-After");
+  if (!asked) return {};
+  if (const auto count = http::parse_number(*asked)) {
+    const auto most = static_cast<std::uint64_t>(kMost.count());
+    return seconds(std::min(*count, most));
+  }
+  if (const auto date = fields.only("Date")) {
+    now = http::parse_date(*date, now).value_or(now);
+  }
+  const auto until = http::parse_date(*asked, now).value_or(now);
+  return std::clamp<seconds>(until - now, seconds(0), kMost);
 }
 
 void cut(ByteRange rest, std::uint64_t chunk, std::deque<ByteRange>& pieces) {

@@ -2,18 +2,29 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "../../net/http/http.hpp"
 #include "../args.hpp"
 #include "byte_set.hpp"
 
 namespace transfer {
+
+/// What has failed and may pass.
+struct Setback {
+  Setback() noexcept {}
+  explicit Setback(std::string what, violet::Duration asked = {})
+      : why(std::move(what)), wait(asked) {}
+  std::string why;
+  violet::Duration wait{};  // that the server asks for; 0: it does not
+};
 
 /// What `put` and `get` are asked for.
 struct Errand {
@@ -42,9 +53,16 @@ struct Errand {
   /// How many pieces each loop has under way.
   std::size_t jobs_per_loop() const;
 
-  /// Before what has failed is tried again: a pause that grows.
+  /// Before what has failed is tried again: a pause that grows, and is as long
+  /// as the server asks for.
   /// Throws: Rejected, with why it failed, if it was tried often enough.
-  violet::Task<> pause(int& attempt, std::string why) const;
+  violet::Task<> pause(int& attempt, Setback setback) const;
+
+  /// Throws: Deferred or Rejected, whichever stands for a reply that is not
+  /// what was wanted, with what the server says of it.
+  [[noreturn]] void refuse(std::string_view method,
+                           const violet::http::Response& reply,
+                           std::string_view said = {}) const;
 
   /// "PUT http://127.0.0.1:8080/a: 507 Insufficient Storage"
   std::string answer_text(std::string_view method,
@@ -60,7 +78,12 @@ class Rejected : public std::runtime_error {
 /// It will not do it now. So may be what the connection throws.
 class Deferred : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Deferred(const std::string& why, violet::Duration wait = {})
+      : std::runtime_error(why), wait_(wait) {}
+  violet::Duration wait() const noexcept { return wait_; }
+
+ private:
+  violet::Duration wait_;
 };
 
 /// True for a status that another try may not meet again.
@@ -70,7 +93,16 @@ inline bool may_pass(int status) {
 }
 
 /// In a catch block: what went wrong, if it may pass; else it is thrown on.
-std::string what_may_pass();
+Setback what_may_pass();
+
+/// Nobody is waited for any longer than this, whatever he asks for.
+inline constexpr violet::Duration kLongestWait = std::chrono::minutes(5);
+
+/// What the Retry-After of a reply asks for: so many seconds, or up to a date,
+/// which is compared with the reply's own. 0 if there is none, or none that is
+/// understood. See: RFC 9110, section 10.2.3.
+violet::Duration wait_of(const violet::http::Fields& fields,
+                         violet::http::Time now);
 
 /// Cuts some bytes into pieces.
 void cut(ByteRange rest, std::uint64_t chunk, std::deque<ByteRange>& pieces);

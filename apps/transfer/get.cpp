@@ -22,6 +22,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "../../net/http/http.hpp"
@@ -210,6 +211,8 @@ class Get {
   Task<> fetch(http::Client& client, const File& part, ByteRange piece);
   Task<> fetch_some(http::Client& client, const File& part, ByteRange& rest);
   Task<> fetch_whole(http::Client& client, http::Response reply);
+  Task<http::Response> ask_whole(http::Client& client);
+  Task<std::uint64_t> store_whole(http::Response& reply);
   Task<> store(http::Response& reply, const File& part, ByteRange& rest);
   Task<> check_digest();
   Task<> publish(std::uint64_t size);
@@ -283,9 +286,7 @@ Task<bool> Get::probe(http::Client& client,
     co_return true;
   }
   if (reply.status() != 200) {
-    const std::string said = settings_.answer_text("GET", reply);
-    if (may_pass(reply.status())) throw Deferred(said);
-    throw Rejected(said);
+    settings_.refuse("GET", reply);
   }
   if (known_) {  // out of date, or no ranges any more: ask anew
     known_ = false;
@@ -302,7 +303,7 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
   known_ = co_await resume(have);
   if (!known_) found_ = Version();
   for (int attempt = 0;;) {
-    std::string why;
+    Setback setback;
     try {
       std::optional<http::Response> whole;
       const bool ranges = co_await probe(client, whole);
@@ -310,9 +311,9 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
       if (ranges) break;
       continue;
     } catch (...) {
-      why = what_may_pass();
+      setback = what_may_pass();
     }
-    co_await settings_.pause(attempt, why);
+    co_await settings_.pause(attempt, std::move(setback));
   }
   FileOptions options = for_updating();
   options.truncate = !known_;
@@ -379,15 +380,15 @@ Task<> Get::fetch_pieces(http::Client& client, const File& part) {
 Task<> Get::fetch(http::Client& client, const File& part, ByteRange piece) {
   for (int attempt = 0; piece.size() > 0;) {
     const std::uint64_t before = piece.begin;
-    std::string why;
+    Setback setback;
     try {
       co_await fetch_some(client, part, piece);
       continue;
     } catch (...) {
-      why = what_may_pass();
+      setback = what_may_pass();
     }
     if (piece.begin > before) attempt = 0;
-    co_await settings_.pause(attempt, why);
+    co_await settings_.pause(attempt, std::move(setback));
   }
 }
 
@@ -396,8 +397,7 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
                        ByteRange& rest) {
   http::Request asked = request(book_.version(), rest);
   http::Response reply = co_await client.send(std::move(asked));
-  const std::string said = settings_.answer_text("GET", reply);
-  if (may_pass(reply.status())) throw Deferred(said);
+  if (may_pass(reply.status())) settings_.refuse("GET", reply);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
   const bool right = reply.status() == 206 && where && where->range &&
@@ -407,9 +407,9 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
   if (!right) {
     const bool gone =
         reply.status() >= 400 && reply.status() != 412 && reply.status() != 416;
+    if (gone) settings_.refuse("GET", reply);
     throw Rejected(
-        gone ? said
-             : concat({settings_.url, " has changed while it was fetched"}));
+        concat({settings_.url, " has changed while it was fetched"}));
   }
   ByteRange got = *where->range;
   const std::uint64_t begin = got.begin;
@@ -469,31 +469,41 @@ Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
   options.truncate = true;
   part_ = co_await open_file(part_path_, options);
   std::uint64_t size = 0;
+  bool asked = true;
   for (int attempt = 0;;) {
-    std::string why;
-    const std::uint64_t length = reply.length().value_or(0);
-    meter_.begin(0, length, settings_.quiet || length == 0);
+    Setback setback;
     try {
-      std::vector<char> block(kBlockBytes);
-      for (size = 0;;) {
-        const std::size_t count = co_await reply.read(std::span<char>(block));
-        if (count == 0) break;
-        const std::string_view bytes(block.data(), count);
-        co_await write(part_, bytes, size);
-        size += count;
-        meter_.add(static_cast<std::int64_t>(count));
-      }
+      if (!std::exchange(asked, false)) reply = co_await ask_whole(client);
+      size = co_await store_whole(reply);
       break;
     } catch (...) {
-      why = what_may_pass();
+      setback = what_may_pass();
     }
-    co_await settings_.pause(attempt, why);
+    co_await settings_.pause(attempt, std::move(setback));
     co_await part_.truncate(0);
-    http::Response again = co_await client.get(settings_.url);
-    if (!again.ok()) throw Rejected(settings_.answer_text("GET", again));
-    reply = std::move(again);
   }
   co_await publish(size);
+}
+
+Task<http::Response> Get::ask_whole(http::Client& client) {
+  http::Response reply = co_await client.get(settings_.url);
+  if (!reply.ok()) settings_.refuse("GET", reply);
+  co_return reply;
+}
+
+/// Returns: how many bytes it has.
+Task<std::uint64_t> Get::store_whole(http::Response& reply) {
+  const std::uint64_t length = reply.length().value_or(0);
+  meter_.begin(0, length, settings_.quiet || length == 0);
+  std::vector<char> block(kBlockBytes);
+  for (std::uint64_t size = 0;;) {
+    const std::size_t count = co_await reply.read(std::span<char>(block));
+    if (count == 0) co_return size;
+    const std::string_view bytes(block.data(), count);
+    co_await write(part_, bytes, size);
+    size += count;
+    meter_.add(static_cast<std::int64_t>(count));
+  }
 }
 
 // -------------------------------------------------------------------- the end

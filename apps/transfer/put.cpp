@@ -21,6 +21,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "../../net/http/http.hpp"
@@ -249,14 +250,14 @@ std::string_view first_line(std::string_view text) {
 
 Task<Put::State> Put::ask(http::Client& client) {
   for (int attempt = 0;;) {
-    std::string why;
+    Setback setback;
     try {
       State state = co_await ask_once(client);
       co_return state;
     } catch (...) {
-      why = what_may_pass();
+      setback = what_may_pass();
     }
-    co_await settings_.pause(attempt, why);
+    co_await settings_.pause(attempt, std::move(setback));
   }
 }
 
@@ -266,8 +267,7 @@ Task<Put::State> Put::ask_once(http::Client& client) {
   const http::Response reply = co_await client.head(url);
   State state;
   const http::Fields& fields = reply.fields();
-  if (may_pass(reply.status()))
-    throw Deferred(settings_.answer_text("PUT", reply));
+  if (may_pass(reply.status())) settings_.refuse("PUT", reply);
   if (!fields.find("Upload-Protocol")) co_return state;
   state.knows_pieces = true;
   state.missing = {{0, size_}};
@@ -303,15 +303,15 @@ Task<int> Put::send(http::Client& client, const File& file,
                     std::optional<ByteRange> piece) {
   for (int attempt = 0;;) {
     std::uint64_t counted = 0;
-    std::string why;
+    Setback setback;
     try {
       const int status = co_await send_once(client, file, piece, counted);
       co_return status;
     } catch (...) {
-      why = what_may_pass();
+      setback = what_may_pass();
     }
     meter_.add(-static_cast<std::int64_t>(counted));
-    co_await settings_.pause(attempt, why);
+    co_await settings_.pause(attempt, std::move(setback));
   }
 }
 
@@ -352,10 +352,7 @@ Task<int> Put::send_once(http::Client& client, const File& file,
   const bool right =
       piece ? status == 200 || status == 201 || status == 202 : reply.ok();
   if (right) co_return status;
-  std::string said = settings_.answer_text("PUT", reply);
-  if (!text.empty()) said = concat({said, ": ", first_line(text)});
-  if (may_pass(status)) throw Deferred(said);
-  throw Rejected(said);
+  settings_.refuse("PUT", reply, first_line(text));
 }
 
 /// Of a URL that ends in a slash: with the name of the file.
