@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "../runtime/shield.hpp"
 
@@ -49,25 +51,71 @@ void fetch(int file, std::uint64_t offset, std::size_t size) noexcept {
   }
 }
 
+// What follows is told of an error by `code`; without one, it throws.
+
 /// One piece, where the system refuses to send it itself.
 Task<std::size_t> read_and_send(const Connection& to, const File& from,
-                                std::uint64_t offset, std::span<char> buffer) {
-  const std::size_t count = co_await from.read_at(buffer, offset);
-  co_await to.sendall(std::string_view(buffer.data(), count));
-  co_return count;
+                                std::uint64_t offset, std::span<char> buffer,
+                                std::error_code* code) {
+  if (code == nullptr) {
+    const std::size_t count = co_await from.read_at(buffer, offset);
+    co_await to.sendall(std::string_view(buffer.data(), count));
+    co_return count;
+  }
+  const std::size_t count = co_await from.read_at(buffer, offset, *code);
+  if (*code) co_return 0;
+  const std::string_view piece(buffer.data(), count);
+  co_return co_await to.sendall(piece, *code);
 }
 
 Task<std::size_t> send_piece(const Connection& to, const File& from,
                              std::uint64_t offset, std::size_t size,
-                             bool& refused) {
+                             bool& refused, std::error_code* code) {
   if (!lies_in_memory(from, offset, size)) {
     co_await offload([&] { fetch(from.fd(), offset, size); });
   }
   SendFileEvent event(to, from, offset, size);
   internal::Outcome<std::size_t> sent;
-  co_await internal::into(sent, event);
-  refused = event.refused();
+  std::error_code failed;
+  if (code != nullptr) {
+    Coded<SendFileEvent> coded(std::move(event), failed);
+    co_await internal::into(sent, coded);
+    refused = coded.refused();
+    if (!refused) *code = failed;
+  } else {
+    co_await internal::into(sent, event);
+    refused = event.refused();
+  }
   co_return refused ? 0 : sent.take();
+}
+
+Task<FileSent> send_all(const Connection& to, const File& from,
+                        std::uint64_t offset, std::uint64_t count,
+                        std::error_code* code) {
+  FileSent done;
+  bool refused = false;
+  std::unique_ptr<char[]> buffer;  // once it is refused
+  while (done.bytes < count && !done.ended) {
+    const std::uint64_t left = count - done.bytes;
+    const std::size_t most =
+        from.in_memory() && !refused ? kMemoryBytes : kFetchedBytes;
+    auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, most));
+    const std::uint64_t place = offset + done.bytes;
+    std::size_t sent = 0;
+    if (!refused) {
+      sent = co_await send_piece(to, from, place, size, refused, code);
+      if (refused) buffer.reset(new char[kFetchedBytes]);
+    }
+    if (refused) {
+      size = std::min(size, kFetchedBytes);
+      const std::span<char> room(buffer.get(), size);
+      sent = co_await read_and_send(to, from, place, room, code);
+    }
+    done.bytes += sent;
+    if (code != nullptr && *code) break;
+    done.ended = sent < size;
+  }
+  co_return done;
 }
 
 }  // namespace
@@ -108,29 +156,18 @@ Task<FileSent> sendfile(const Connection& to, const File& from,
   if (static_cast<std::int64_t>(offset) < 0) {
     throw_system(EINVAL, concat({"sendfile ", from.path()}));
   }
-  FileSent done;
-  bool refused = false;
-  std::unique_ptr<char[]> buffer;  // once it is refused
-  while (done.bytes < count && !done.ended) {
-    const std::uint64_t left = count - done.bytes;
-    const std::size_t most =
-        from.in_memory() && !refused ? kMemoryBytes : kFetchedBytes;
-    auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, most));
-    const std::uint64_t place = offset + done.bytes;
-    std::size_t sent = 0;
-    if (!refused) {
-      sent = co_await send_piece(to, from, place, size, refused);
-      if (refused) buffer.reset(new char[kFetchedBytes]);
-    }
-    if (refused) {
-      size = std::min(size, kFetchedBytes);
-      const std::span<char> room(buffer.get(), size);
-      sent = co_await read_and_send(to, from, place, room);
-    }
-    done.bytes += sent;
-    done.ended = sent < size;
+  return send_all(to, from, offset, count, nullptr);
+}
+
+Task<FileSent> sendfile(const Connection& to, const File& from,
+                        std::uint64_t offset, std::uint64_t count,
+                        std::error_code& code) {
+  code.clear();
+  if (static_cast<std::int64_t>(offset) < 0) {
+    code = std::make_error_code(std::errc::invalid_argument);
+    count = 0;
   }
-  co_return done;
+  return send_all(to, from, offset, count, &code);
 }
 
 }  // namespace violet

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <system_error>
 
 #include "../runtime/file.hpp"
 #include "connection.hpp"
@@ -67,5 +68,10 @@ class SendFileEvent : public SocketEvent {
 /// Cost: two system calls for 256 KiB to see that they lie in memory.
 Task<FileSent> sendfile(const Connection& to, const File& from,
                         std::uint64_t offset, std::uint64_t count);
+
+/// The same, told by a code, and by how much was sent before.
+Task<FileSent> sendfile(const Connection& to, const File& from,
+                        std::uint64_t offset, std::uint64_t count,
+                        std::error_code& code);
 
 }  // namespace violet

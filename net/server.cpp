@@ -122,14 +122,9 @@ constexpr int kMostTold = 10;
 /// What Loop::age() may be wrong by.
 constexpr Duration kAgeStep = Duration(1 << 24);
 
-/// A peer that resets or vanishes is its own business; after a reset there is
-/// nothing to shut down.
 bool is_the_peers_doing(const std::exception_ptr& error) noexcept {
   const auto* refusal = exception_as<std::system_error>(error);
-  return refusal != nullptr &&
-         (refusal->code() == std::errc::connection_reset ||
-          refusal->code() == std::errc::broken_pipe ||
-          refusal->code() == std::errc::not_connected);
+  return refusal != nullptr && internal::is_the_peers_doing(refusal->code());
 }
 
 /// Who may stay for a shorter time than it may be idle is never idle for too

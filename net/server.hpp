@@ -28,6 +28,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -47,6 +48,13 @@ enum class Log : std::uint8_t {
 };
 
 namespace internal {
+/// A peer that resets or vanishes is its own business; after a reset there is
+/// nothing to shut down.
+inline bool is_the_peers_doing(const std::error_code& code) noexcept {
+  return code == std::errc::connection_reset ||
+         code == std::errc::broken_pipe || code == std::errc::not_connected;
+}
+
 /// Hears that a server begins to stop.
 class StopHook {
  public:

@@ -132,6 +132,44 @@ TEST_CASE("no exceptions: kills, limits, groups, channels and the like work",
         "sum 177\n");
 }
 
+TEST_CASE("no exceptions: no HTTP client can end a server",
+          "[no_exceptions][http]") {
+  CHECK(output_in("http") ==
+        "hello\n"
+        "404 Not Found\n\n"
+        "the handler: the body is too long\n"
+        "HTTP/1.1 413 Content Too Large\n"
+        "the handler: the body ends too early\n"
+        "HTTP/1.1 400 Bad Request\n"
+        "the handler: the size of a chunk is not a number\n"
+        "HTTP/1.1 400 Bad Request\n"
+        "HTTP/1.1 400 Bad Request\n"
+        "stopped\n");
+}
+
+TEST_CASE("no exceptions: httpd outlives clients that reset in a download",
+          "[no_exceptions][http]") {
+  make_all();
+  TemporaryFolder place;
+  std::ofstream(place.file("big")) << std::string(16 << 20, 'b');
+  std::ofstream(place.file("small")) << "small";
+  Program server({path_in("httpd"), "--port", "0", "--dir", place.path()});
+  const std::uint16_t port = port_in(server.line());
+  const std::string close = " HTTP/1.1\r\nHost: h\r\nConnection: close\r\n";
+  for (const char* const range :
+       {"", "Range: bytes=0-9999999\r\n", "Range: bytes=0-9,99-9999999\r\n"}) {
+    Client client(port);
+    client.send("GET /big" + close + range + "\r\n");
+    client.receive(100'000);
+    client.reset();
+  }
+  Client client(port);
+  client.send("GET /small" + close + "\r\n");
+  CHECK(client.receive_rest().ends_with("\r\n\r\nsmall"));
+  CHECK(server.stop().code == 0);
+  CHECK(contains(server.err(), "stopped: 4 served"));
+}
+
 TEST_CASE("no exceptions: the test kit works, kills of the root too",
           "[no_exceptions][libkqueue:so_error]") {
   CHECK(output_in("kit") == "the kit works\n");
@@ -143,6 +181,10 @@ TEST_CASE("no exceptions: what would throw aborts with its sentence",
   CHECK(refused.rfind("violet: connect 127.0.0.1:", 0) == 0);
   CHECK(contains(refused, ": Connection refused\n"));
   CHECK(count_of(refused, "\n") == 1);
+
+  const std::string unanswered = last_words_in("unanswered");
+  CHECK(unanswered.rfind("violet: connect 127.0.0.1:", 0) == 0);
+  CHECK(contains(unanswered, ": Connection refused\n"));
 
   CHECK(last_words_in("misuse") == "violet: any() of no tasks never ends\n");
   CHECK(last_words_in("outside") ==

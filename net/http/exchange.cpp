@@ -79,6 +79,7 @@ void Exchange::begin() {
   }
   parameters_.count = 0;
   fields_.clear();
+  failure_.clear();
   begun_ = bodiless_ = invited_ = head_out_ = false;
   keeps_ = false;
 }
@@ -101,10 +102,10 @@ std::string_view Exchange::parameter(std::string_view name) const {
 }
 
 /// Tells a client that waits for it to send its body.
-Task<> Exchange::invite() {
+Task<> Exchange::invite(std::error_code& code) {
   invited_ = true;
   out_.insert(0, "HTTP/1.1 100 Continue\r\n\r\n");  // also before a head
-  co_await flush();
+  co_await flush(code);
 }
 
 /// True for a client that may still wait with its body.
@@ -113,40 +114,91 @@ bool Exchange::holds_body() const noexcept {
          stream_.buffered().empty();
 }
 
+Task<std::string_view> Exchange::read(std::error_code& code) {
+  code.clear();
+  std::string_view piece;
+  if (body_ && holds_body() && !head_out_) co_await invite(code);
+  if (body_ && !code) {
+    const auto got =
+        co_await within(time_limit(options_->stall_time), body_->read(code));
+    if (got) {
+      piece = *got;
+    } else {
+      code = stalled();
+    }
+  }
+  failure_ = code;
+  co_return piece;
+}
+
+Task<std::size_t> Exchange::read(std::span<char> into, std::error_code& code) {
+  code.clear();
+  std::size_t count = 0;
+  if (body_ && holds_body() && !head_out_) co_await invite(code);
+  if (body_ && !code) {
+    const auto got = co_await within(time_limit(options_->stall_time),
+                                     body_->read(into, code));
+    if (got) {
+      count = *got;
+    } else {
+      code = stalled();
+    }
+  }
+  failure_ = code;
+  co_return count;
+}
+
 Task<std::string_view> Exchange::read() {
-  if (!body_) co_return std::string_view();
-  if (holds_body() && !head_out_) co_await invite();
-  const auto piece =
-      co_await within(time_limit(options_->stall_time), body_->read());
-  if (!piece) stalled();
-  co_return *piece;
+  std::error_code code;
+  const std::string_view piece = co_await read(code);
+  if (code) raise();
+  co_return piece;
 }
 
 Task<std::size_t> Exchange::read(std::span<char> into) {
-  if (!body_) co_return 0;
-  if (holds_body() && !head_out_) co_await invite();
-  const auto size =
-      co_await within(time_limit(options_->stall_time), body_->read(into));
-  if (!size) stalled();
-  co_return *size;
+  std::error_code code;
+  const std::size_t count = co_await read(into, code);
+  if (code) raise();
+  co_return count;
 }
 
-void Exchange::stalled() {
+std::error_code Exchange::stalled() noexcept {
   last_ = true;
-  throw_error(Error(408, "the body does not come"));
+  return std::make_error_code(std::errc::timed_out);
 }
 
-Task<std::string> Exchange::read_all(std::size_t limit) {
+void Exchange::raise() const {
+  if (failure_ == std::errc::timed_out && last_) {
+    throw_error(Error(408, "the body does not come"));
+  }
+  throw_error(std::system_error(failure_,
+                                concat({"read the body of ", peer().text()})));
+}
+
+Task<std::string> Exchange::read_all(std::size_t limit, std::error_code& code) {
+  code.clear();
   const bool too_much = request().length.value_or(0) > limit;
   std::string text;
   while (!too_much) {
-    const std::string_view piece = co_await read();
+    const std::string_view piece = co_await read(code);
     if (piece.empty()) co_return text;
     if (piece.size() > limit - text.size()) break;
     text.append(piece);
   }
-  throw_error(
-      LimitExceeded(concat({"read the body of ", peer().text()}), limit));
+  failure_ = code = Fault::kLongBody;
+  co_return std::string();
+}
+
+Task<std::string> Exchange::read_all(std::size_t limit) {
+  std::error_code code;
+  std::string text = co_await read_all(limit, code);
+  if (code == make_error_code(Fault::kLongBody) &&
+      body_->fault() == Fault::kNone) {
+    throw_error(
+        LimitExceeded(concat({"read the body of ", peer().text()}), limit));
+  }
+  if (code) raise();
+  co_return text;
 }
 
 /// True if what is to come of the body may be read and dropped.
@@ -317,7 +369,8 @@ Task<> Exchange::refuse(int status, std::string_view text) {
   std::string said(text);
   if (text.empty()) said = concat({status, " ", reason_of(status)});
   said += '\n';
-  co_await send(status, "text/plain; charset=utf-8", said);
+  std::error_code unheard;
+  co_await send(status, "text/plain; charset=utf-8", said, unheard);
 }
 
 /// The whole answer to what is no request.
@@ -360,10 +413,6 @@ ResponseEvent Exchange::finish() {
 void Exchange::check_begun() const {
   if (begun_) return;
   throw_error(Misuse("violet: a response begins with send() or start()"));
-}
-
-void Exchange::gone() const {
-  throw_system(ETIMEDOUT, concat({"send ", peer().text()}));
 }
 
 // What is sent goes past the stream, which then has nothing to send. Whoever
@@ -450,18 +499,19 @@ void ResponseEvent::raise() const {
 // ---------------------------------------------------------------------- files
 
 Task<> Exchange::send_file(const File& file, const Selected& about,
-                           std::string_view type) {
+                           std::string_view type, std::error_code& code) {
+  code.clear();
   const Verdict verdict = evaluate(request(), about, now());
   describe_file(about);
   if (verdict.status == 304) {
-    co_await send(304, {}, {});
+    co_await send(304, {}, {}, code);
   } else if (verdict.status == 412) {
     co_await refuse(412);
   } else if (verdict.status == 416) {
     field("Content-Range", text_of(ContentRange{std::nullopt, about.size}));
     co_await refuse(416);
   } else if (verdict.status == 206 && verdict.ranges.count > 1) {
-    co_await send_parts(file, about, type, verdict.ranges);
+    co_await send_parts(file, about, type, verdict.ranges, code);
   } else {
     ByteRange range{0, about.size};
     if (verdict.status == 206) {
@@ -470,8 +520,21 @@ Task<> Exchange::send_file(const File& file, const Selected& about,
     }
     field("Content-Type", type);
     start(verdict.status == 206 ? 206 : 200, range.size());
-    co_await send_part(file, range);
-    co_await finish();
+    co_await send_part(file, range, code);
+    if (!code) co_await finish(code);
+  }
+}
+
+Task<> Exchange::send_file(const File& file, const Selected& about,
+                           std::string_view type) {
+  std::error_code code;
+  co_await send_file(file, about, type, code);
+  if (code == make_error_code(Fault::kCutShort)) {
+    throw_system(EIO, concat({"send ", file.path(), ", which became shorter"}));
+  }
+  if (code) {
+    throw_error(std::system_error(
+        code, concat({"send ", file.path(), " to ", peer().text()})));
   }
 }
 
@@ -485,43 +548,50 @@ void Exchange::describe_file(const Selected& about) {
   field("Accept-Ranges", "bytes");
 }
 
-/// Some bytes of a file as the next of the body.
-Task<> Exchange::send_part(const File& file, ByteRange range) {
+/// Some bytes of a file as the next of the body. If they cannot be had or sent,
+/// nothing can follow them.
+Task<> Exchange::send_part(const File& file, ByteRange range,
+                           std::error_code& code) {
   framer_.before(range.size());
   if (bodiless_ || range.size() == 0) co_return;
-  if (range.size() + out_.size() <= kGathered) {
+  if (range.size() + out_.size() > kGathered) {
+    co_await flush(code);
+    if (!code) co_await send_long(file, range, code);
+  } else {
     const std::size_t head = out_.size();
     out_.resize(head + static_cast<std::size_t>(range.size()));
     const std::span<char> room(out_.data() + head, out_.size() - head);
-    const std::size_t got = co_await file.read_at(room, range.begin);
-    if (got < room.size()) cut_short(file);
-    co_return;
+    const std::size_t got = co_await file.read_at(room, range.begin, code);
+    if (!code && got < room.size()) code = Fault::kCutShort;
   }
-  co_await flush();
+  if (code) broken_ = true;
+}
+
+/// Past the buffer.
+Task<> Exchange::send_long(const File& file, ByteRange range,
+                           std::error_code& code) {
   broken_ = true;
   while (range.size() > 0) {
     const std::uint64_t before = connection().sent_bytes();
     const std::uint64_t count = std::min(range.size(), kFileStep);
     const auto sent =
         co_await within(time_limit(options_->stall_time),
-                        sendfile(connection(), file, range.begin, count));
+                        sendfile(connection(), file, range.begin, count, code));
+    if (code) co_return;
     // A limit that has passed may have let some of it out.
     const std::uint64_t moved = connection().sent_bytes() - before;
-    if (sent && sent->ended) cut_short(file);
-    if (moved == 0) gone();
+    if (sent && sent->ended) code = Fault::kCutShort;
+    if (!code && moved == 0) code = std::make_error_code(std::errc::timed_out);
+    if (code) co_return;
     range.begin += moved;
   }
   broken_ = false;
 }
 
-void Exchange::cut_short(const File& file) {
-  broken_ = true;
-  throw_system(EIO, concat({"send ", file.path(), ", which became shorter"}));
-}
-
 /// Several parts, each with its place: RFC 9110, section 14.6.
 Task<> Exchange::send_parts(const File& file, const Selected& about,
-                            std::string_view type, const Ranges& ranges) {
+                            std::string_view type, const Ranges& ranges,
+                            std::error_code& code) {
   static thread_local std::uint64_t made = 0;
   const std::string boundary =
       concat({"violet-", std::time(nullptr), "-", ++made, "-part"});
@@ -538,11 +608,12 @@ Task<> Exchange::send_parts(const File& file, const Selected& about,
   field("Content-Type", concat({"multipart/byteranges; boundary=", boundary}));
   start(206, length);
   for (std::size_t i = 0; i < ranges.count; ++i) {
-    co_await write(heads[i]);
-    co_await send_part(file, ranges.list[i]);
+    co_await write(heads[i], code);
+    if (!code) co_await send_part(file, ranges.list[i], code);
+    if (code) co_return;
   }
-  co_await write(end);
-  co_await finish();
+  co_await write(end, code);
+  if (!code) co_await finish(code);
 }
 
 }  // namespace violet::http

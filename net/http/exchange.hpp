@@ -27,6 +27,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "../sendfile.hpp"
 #include "../server.hpp"
@@ -101,7 +102,7 @@ class Exchange;
 
 /// Writing a response: sends what has been gathered and a text after it, or
 /// has nothing to do. Takes a timer only where the client takes nothing.
-class [[nodiscard]] ResponseEvent final : public Event {
+class [[nodiscard]] ResponseEvent : public Event {
  public:
   /// What becomes of the text.
   enum class Text : std::uint8_t {
@@ -124,6 +125,8 @@ class [[nodiscard]] ResponseEvent final : public Event {
   bool attempt() noexcept override;
   void undo() noexcept override;
   void describe(Description& out) const override;
+  int error() const noexcept { return error_; }
+  void value() const noexcept {}
   void result() const {
     if (error_ != 0) raise();
   }
@@ -151,7 +154,8 @@ class [[nodiscard]] ResponseEvent final : public Event {
 /// All that waits: Throws: Error with 408 for a client that stalls while it
 /// sends; std::system_error, with a Fault for a body that is broken or too
 /// long, ETIMEDOUT for a client that takes nothing. Who lets them pass has done
-/// what is right. Kill: the connection is closed.
+/// what is right; so has who is told by a std::error_code (then ETIMEDOUT
+/// stands for both) and returns. Kill: the connection is closed.
 class Exchange {
  public:
   Exchange(const Exchange&) = delete;
@@ -185,13 +189,16 @@ class Exchange {
   /// client that waits for it to go on.
   /// Lifetime: of the piece: until the next read.
   Task<std::string_view> read();
+  Task<std::string_view> read(std::error_code& code);
 
   /// The same into the caller's memory. Returns: how many bytes; 0 at the end.
   Task<std::size_t> read(std::span<char> into);
+  Task<std::size_t> read(std::span<char> into, std::error_code& code);
 
   /// The rest of the body. Throws: also LimitExceeded beyond `limit` bytes,
-  /// which is answered with 413.
+  /// which is answered with 413; as a code, Fault::kLongBody.
   Task<std::string> read_all(std::size_t limit);
+  Task<std::string> read_all(std::size_t limit, std::error_code& code);
 
   /// Bytes of the body that have been read.
   std::uint64_t body_count() const noexcept {
@@ -211,8 +218,13 @@ class Exchange {
   /// A whole response. Without a type, no Content-Type is sent.
   /// Lifetime: the text outlives the wait.
   ResponseEvent send(int status, std::string_view type, std::string_view text);
+  Coded<ResponseEvent> send(int status, std::string_view type,
+                            std::string_view text, std::error_code& code) {
+    return Coded<ResponseEvent>(send(status, type, text), code);
+  }
 
-  /// Says no: a sentence as text, "404 Not Found" if none is given.
+  /// Says no: a sentence as text, "404 Not Found" if none is given. Throws:
+  /// Misuse, as send(); nothing if the client does not hear it.
   Task<> refuse(int status, std::string_view text = {});
 
   /// Begins a response with a body of `length` bytes, or of a length that is
@@ -225,16 +237,28 @@ class Exchange {
   /// Throws: also Misuse before start(), and for more bytes than were said.
   /// Lifetime: the piece outlives the wait.
   ResponseEvent write(std::string_view piece);
+  Coded<ResponseEvent> write(std::string_view piece, std::error_code& code) {
+    return Coded<ResponseEvent>(write(piece), code);
+  }
   ResponseEvent flush() noexcept;
+  Coded<ResponseEvent> flush(std::error_code& code) noexcept {
+    return Coded<ResponseEvent>(flush(), code);
+  }
 
   /// Ends the body. When a handler returns, that happens by itself.
   ResponseEvent finish();
+  Coded<ResponseEvent> finish(std::error_code& code) {
+    return Coded<ResponseEvent>(finish(), code);
+  }
 
   /// Answers GET and HEAD with a file or the part of it that is asked for, as
   /// conditions and Range in the request have it: 200, 206, 304, 412 or 416.
   /// `type` is the Content-Type. The fields that go with it are written.
+  /// As a code, Fault::kCutShort is a file that became shorter meanwhile.
   Task<> send_file(const File& file, const Selected& about,
                    std::string_view type);
+  Task<> send_file(const File& file, const Selected& about,
+                   std::string_view type, std::error_code& code);
 
   /// True once a response has begun: there is no other answer any more.
   bool begun() const noexcept { return begun_; }
@@ -259,10 +283,11 @@ class Exchange {
   // The request.
   void begin();
   Fault read_path();
-  Task<> invite();
+  Task<> invite(std::error_code& code);
   bool holds_body() const noexcept;
   bool may_drop_rest() const noexcept;
-  [[noreturn]] void stalled();
+  std::error_code stalled() noexcept;
+  [[noreturn]] void raise() const;
 
   // The response.
   void check_field(std::string_view name, std::string_view value) const;
@@ -271,18 +296,18 @@ class Exchange {
   void write_head(int status, Framing framing, std::string_view type);
   void append_refusal(int status, std::string_view text);
   void check_begun() const;
-  [[noreturn]] void gone() const;
-  [[noreturn]] void cut_short(const File& file);
-  Task<> send_part(const File& file, ByteRange range);
+  Task<> send_part(const File& file, ByteRange range, std::error_code& code);
+  Task<> send_long(const File& file, ByteRange range, std::error_code& code);
   Task<> send_parts(const File& file, const Selected& about,
-                    std::string_view type, const Ranges& ranges);
+                    std::string_view type, const Ranges& ranges,
+                    std::error_code& code);
   void describe_file(const Selected& about);
 
   bool body_done() const noexcept { return !body_ || body_->done(); }
 
   /// True if nothing of it is left to do.
   bool is_whole() const noexcept {
-    return begun_ && !broken_ && framer_.ended() && body_done();
+    return begun_ && !broken_ && !failure_ && framer_.ended() && body_done();
   }
 
   Stream stream_;  // for reading; what is sent goes past it
@@ -292,8 +317,9 @@ class Exchange {
   Parameters parameters_;
   std::optional<BodyReader> body_;  // none: the request has none
   BodyFramer framer_;
-  std::string fields_;  // of the response
-  std::string out_;     // what is to be sent
+  std::error_code failure_;  // what the last read has met
+  std::string fields_;       // of the response
+  std::string out_;          // what is to be sent
   std::uint64_t requests_ = 0;
   bool begun_ = false;
   bool bodiless_ = false;  // nothing of the response's body is sent

@@ -103,6 +103,27 @@ int status_of(int error) noexcept {
   }
 }
 
+void complain_about(const Exchange& x, std::string_view what,
+                    const std::error_code& code) {
+  complain_with([&] {
+    return concat({x.peer().text(), ": ", x.request().method, " ", x.path(),
+                   ": ", what, ": ", code.message()});
+  });
+}
+
+/// A client that vanishes, or takes nothing, is its own business.
+void complain_of_sending(const Exchange& x, const File& file,
+                         const std::error_code& code) {
+  const bool peers = violet::internal::is_the_peers_doing(code) ||
+                     code == std::errc::timed_out;
+  if (peers && x.options().log != Log::kVerbose) return;
+  const bool shorter = code == make_error_code(Fault::kCutShort);
+  complain_about(
+      x,
+      concat({"send ", file.path(), shorter ? ", which became shorter" : ""}),
+      code);
+}
+
 /// "/a b/" as a reference that no client takes for a host.
 std::string escaped_path(std::string_view name) {
   std::string path;
@@ -167,11 +188,17 @@ Task<> Files::serve(Exchange& x, std::string_view name) const {
   Opened opened = co_await open(std::string(name));
   if (opened.error == 0) {
     co_await send_opened(x, name, std::move(opened));
-    co_return;
+  } else {
+    const std::string what = concat({"open ", name});
+    co_await refuse(x, what, opened.error);
   }
-  const int status = status_of(opened.error);
+}
+
+/// What cannot be opened or listed. Only what nobody expects is told here, too.
+Task<> Files::refuse(Exchange& x, std::string_view what, int error) {
+  const int status = status_of(error);
   if (status == 500) {
-    throw_system(opened.error, concat({"open ", name}));
+    complain_about(x, what, {error, std::system_category()});
   }
   if (status == 503) x.field("Retry-After", 1);
   co_await x.refuse(status);
@@ -201,7 +228,9 @@ Task<> Files::send_opened(Exchange& x, std::string_view name,
     state->in_memory = in_memory(opened.fd.get(), opened.status);
     state->fd = std::move(opened.fd);
     const File file(std::move(state));
-    co_await x.send_file(file, about, type_of_name(last_of(name)));
+    std::error_code code;
+    co_await x.send_file(file, about, type_of_name(last_of(name)), code);
+    if (code) complain_of_sending(x, file, code);
   }
 }
 
@@ -214,9 +243,15 @@ Task<> Files::send_folder(Exchange& x, std::string_view name) const {
   } else if (!listings_) {
     co_await x.refuse(404);
   } else {
-    std::vector<Entry> entries = co_await list(std::string(name));
+    std::error_code code;
+    std::vector<Entry> entries = co_await list(std::string(name), code);
+    if (code) {
+      const std::string what = concat({"list ", name});
+      co_await refuse(x, what, code.value());
+      co_return;
+    }
     const std::string text = listing_page(x.path(), std::move(entries), form_);
-    co_await x.send(200, kHtml, text);
+    co_await x.send(200, kHtml, text, code);
   }
 }
 
@@ -225,12 +260,13 @@ Task<> Files::send_folder(Exchange& x, std::string_view name) const {
 namespace {
 
 /// What of a folder is shown: what could be asked for. Blocks.
-std::vector<Entry> entries_of(int root, const std::string& folder) {
+std::vector<Entry> entries_of(int root, const std::string& folder,
+                              std::error_code& code) {
   const Opened opened = open_below(root, folder.c_str(), kFlags, false);
   std::vector<std::string> names;
   int error = opened.error;
   if (error == 0) error = -sys::file_calls->list(opened.fd.get(), names);
-  if (error != 0) throw_system(error, concat({"list ", folder}));
+  code.assign(error, std::system_category());
   std::vector<Entry> entries;
   for (std::string& name : names) {
     if (name.front() == '.') continue;
@@ -308,11 +344,19 @@ void append_entry(std::string& page, const Entry& entry) {
 
 }  // namespace
 
-Task<std::vector<Entry>> Files::list(std::string name) const {
+Task<std::vector<Entry>> Files::list(std::string name,
+                                     std::error_code& code) const {
   while (!name.empty() && name.back() == '/') name.pop_back();
   if (name.empty()) name = ".";
   std::vector<Entry> entries =
-      co_await offload([&] { return entries_of(root(), name); });
+      co_await offload([&] { return entries_of(root(), name, code); });
+  co_return entries;
+}
+
+Task<std::vector<Entry>> Files::list(std::string name) const {
+  std::error_code code;
+  std::vector<Entry> entries = co_await list(name, code);
+  if (code) throw_system(code.value(), concat({"list ", name}));
   co_return entries;
 }
 

@@ -24,6 +24,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "../../runtime/fd.hpp"
@@ -94,11 +95,13 @@ class Files {
   /// What a listing of the folder of this name has, in no order. Throws:
   /// std::system_error.
   Task<std::vector<Entry>> list(std::string name) const;
+  Task<std::vector<Entry>> list(std::string name, std::error_code& code) const;
 
  private:
   Task<> send_opened(Exchange& exchange, std::string_view name,
                      Opened opened) const;
   Task<> send_folder(Exchange& exchange, std::string_view name) const;
+  static Task<> refuse(Exchange& exchange, std::string_view what, int error);
   int root() const noexcept { return root_->get(); }
 
   std::shared_ptr<const Fd> root_;

@@ -167,7 +167,8 @@ Task<> Router::refuse(Exchange& exchange) const {
   add_method(allowed, "OPTIONS");
   exchange.field("Allow", allowed);
   if (request.method == "OPTIONS") {
-    co_await exchange.send(204, {}, {});
+    std::error_code unheard;
+    co_await exchange.send(204, {}, {}, unheard);
   } else {
     co_await exchange.refuse(405);
   }

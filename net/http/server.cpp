@@ -36,18 +36,19 @@ class LeaveEvent : public StreamLook<LeaveEvent> {
   void result() const noexcept {}  // gone is gone
 };
 
-/// The status that stands for what a handler has thrown; 0 for what concerns
-/// the connection.
+/// The status that stands for an error; 0 for what concerns the connection.
+int status_of(const std::error_code& error) noexcept {
+  const Fault fault = fault_in(error);
+  if (fault != Fault::kNone) return http::status_of(fault);
+  return violet::internal::is_the_peers_doing(error) ? 0 : 500;
+}
+
+/// The same for what a handler has thrown.
 int status_of(const std::exception_ptr& error) noexcept {
   if (const auto* said = exception_as<Error>(error)) return said->status();
   if (exception_as<LimitExceeded>(error) != nullptr) return 413;
   const auto* failure = exception_as<std::system_error>(error);
-  if (failure == nullptr) return 500;
-  const Fault fault = fault_in(failure->code());
-  if (fault != Fault::kNone) return http::status_of(fault);
-  const bool peers = failure->code() == std::errc::connection_reset ||
-                     failure->code() == std::errc::broken_pipe;
-  return peers ? 0 : 500;
+  return failure == nullptr ? 500 : status_of(failure->code());
 }
 
 /// A client that takes nothing is its own business, as one that resets is.
@@ -204,7 +205,8 @@ Task<> Conversation::refuse_head(Found found) {
       late ? 408 : http::status_of(fault),
       late ? std::string_view("the request does not come") : text_of(fault));
   refused_ = true;
-  co_await exchange_.flush();
+  std::error_code unheard;
+  co_await exchange_.flush(unheard);
 }
 
 namespace {
@@ -232,10 +234,16 @@ Task<> Conversation::answer() {
 
 /// Does what a handler has left to do, or says that it has failed.
 Task<> Conversation::complete(std::exception_ptr error) {
-  if (error) co_await recover(error);
-  if (exchange_.broken_) co_return;  // a limit of the handler's own cut it
+  if (error) {
+    co_await recover(error);
+  } else if (exchange_.failure_) {
+    co_await recover(exchange_.failure_);
+  }
+  if (exchange_.broken_) co_return;  // or a limit of the handler's own cut it
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
-  if (!exchange_.framer_.ended()) co_await exchange_.finish();
+  std::error_code unheard;
+  if (!exchange_.framer_.ended()) co_await exchange_.finish(unheard);
+  if (unheard) co_return;
   if (exchange_.keeps_ && !exchange_.body_done()) co_await drop_rest();
 }
 
@@ -268,6 +276,22 @@ Task<> Conversation::recover(const std::exception_ptr& error) {
   if (status == 408) exchange_.last_ = true;
   exchange_.fields_.clear();
   co_await exchange_.refuse(status, sentence_of(error, status));
+}
+
+/// The handler knows that the body is broken, and has returned.
+Task<> Conversation::recover(std::error_code error) {
+  const bool all_is_said = exchange_.begun_ && exchange_.framer_.ended();
+  if (exchange_.broken_ || all_is_said) co_return;
+  const bool late = error == std::errc::timed_out;
+  const int status = late ? 408 : status_of(error);
+  if (exchange_.begun_ || status == 0) {
+    exchange_.broken_ = true;
+    co_return;
+  }
+  exchange_.fields_.clear();
+  co_await exchange_.refuse(status,
+                            late ? std::string_view("the body does not come")
+                                 : text_of(fault_in(error)));
 }
 
 /// Reads what is left of a body that nobody wanted.

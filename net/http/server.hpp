@@ -20,6 +20,8 @@
 //
 // What a handler throws concerns its client only. An Error and a Fault have
 // their status, LimitExceeded is 413, anything else 500 and a line on stderr.
+// A handler that is told by a std::error_code that the body is broken, and
+// returns, has the same answered.
 // If the response has begun by then, the connection is closed in the middle of
 // it, so that nobody takes a part for the whole.
 //
@@ -116,6 +118,7 @@ class Conversation {
   Task<> complete(std::exception_ptr error);
   Fault check();
   Task<> recover(const std::exception_ptr& error);
+  Task<> recover(std::error_code error);
   Task<> drop_rest();
   Task<> leave();
 

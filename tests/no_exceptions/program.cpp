@@ -4,6 +4,7 @@
 // what would throw elsewhere ends it. See: no_exceptions_test.cpp.
 // SPDX-License-Identifier: MIT
 #include <violet.hpp>
+#include <violet/http.hpp>
 #include <violet/testing.hpp>
 
 #include <cstdio>
@@ -163,6 +164,109 @@ Task<> sleeper() {
   co_await violet::sleep(1h);
 }
 
+// ------------------------------------------------------------------ HTTP
+
+/// Sends a body back; says what is wrong with one that does not come.
+Task<> repeat(http::Exchange& x) {
+  std::error_code error;
+  const std::string body = co_await x.read_all(10, error);
+  if (error) {
+    say("the handler: " + error.message());
+    co_return;  // the server answers what there is to answer
+  }
+  co_await x.send(200, "text/plain", body, error);
+  if (error) say("the handler: " + error.message());
+}
+
+/// Sends back what comes, while it comes.
+Task<> reflect(http::Exchange& x) {
+  x.start(200);
+  std::error_code error;
+  while (!error) {
+    const std::string_view piece = co_await x.read(error);
+    if (piece.empty()) break;
+    co_await x.write(piece, error);
+    co_await x.flush(error);
+  }
+}
+
+/// Everything that a server answers to a text, which may be a part of a
+/// request, until it closes.
+Task<std::string> ask(Address address, std::string text) {
+  std::error_code error;
+  Connection conn = co_await connect(address, error);
+  co_await conn.sendall(text, error);
+  if (!error) conn.shutdown(Half::kSending);
+  std::string reply;
+  for (;;) {
+    const Chunk chunk = co_await conn.recv(error);
+    if (!chunk) co_return reply;
+    reply += chunk.view();
+  }
+}
+
+/// Only the first line.
+Task<> ask_for_status(Address address, std::string text) {
+  const std::string reply = co_await ask(address, std::move(text));
+  say(reply.substr(0, reply.find('\r')));
+}
+
+/// Resets once a part of the answer has come.
+Task<> reset_midway(Address address) {
+  std::error_code error;
+  Connection conn = co_await connect(address, error);
+  co_await conn.sendall(
+      "PUT /reflect HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc",
+      error);
+  char some[1];
+  co_await conn.recv(some, error);
+  const linger at_once{1, 0};
+  ::setsockopt(conn.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+/// The client, where nothing fails.
+Task<> use_the_client(Address address) {
+  http::Client client;
+  const std::string url = "http://" + address.text();
+  http::Response reply = co_await client.put(url + "/repeat", "hello");
+  say(co_await reply.read_all(100));
+  reply = co_await client.get(url + "/nowhere");
+  say(co_await reply.read_all(100));
+}
+
+Task<> serve_http() {
+  http::Router router;
+  router.put("/repeat", repeat).put("/reflect", reflect);
+  Listener listener("127.0.0.1", 0);
+  const Address address = listener.address();
+  const auto serves = [&router](Listener own) -> Task<> {
+    co_await http::serve(std::move(own), router);
+  };
+  const Job<> server = spawn(serves, std::move(listener));
+  co_await use_the_client(address);
+
+  const std::string put = "PUT /repeat HTTP/1.1\r\nHost: h\r\n";
+  co_await ask_for_status(address, put + "Content-Length: 11\r\n\r\n");
+  co_await ask_for_status(address, put + "Content-Length: 5\r\n\r\nhel");
+  co_await ask_for_status(
+      address, put + "Transfer-Encoding: chunked\r\n\r\nnonsense\r\n");
+  co_await ask_for_status(address, "nonsense\r\n\r\n");
+  co_await reset_midway(address);
+  const std::string cut = co_await ask(
+      address,
+      "PUT /reflect HTTP/1.1\r\nHost: h\r\n"
+      "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n");
+  check(cut.ends_with("3\r\nabc"), "a broken body is answered as if whole");
+  Loop::current().stop();
+  co_await join(server);
+  say("stopped");
+}
+
+Task<> ask_in_vain() {
+  http::Client client;
+  (void)co_await client.get("http://" + nobody().text() + "/");
+}
+
 // ------------------------------------------------------------------- the kit
 
 Task<> produce(Sender<int> numbers, int from) {
@@ -228,6 +332,7 @@ Task<> poll_forever() {
 int run_mode(std::string_view mode) {
   if (mode == "codes") return run_program(talk_with_codes());
   if (mode == "lines") return run_program(read_with_codes());
+  if (mode == "http") return run_program(serve_http());
   if (mode == "rest") return run_program(use_the_rest());
   if (mode == "sleep") return run_program(sleeper());
   if (mode == "crew") {
@@ -235,6 +340,7 @@ int run_mode(std::string_view mode) {
   }
   if (mode == "kit") use_the_kit();
   if (mode == "refused") run(connect_in_vain());
+  if (mode == "unanswered") run(ask_in_vain());
   if (mode == "limit") run(read_in_vain());
   if (mode == "misuse") run(race_of_none());
   if (mode == "outside") spawn(answer);
