@@ -291,3 +291,14 @@ TEST_CASE("http text: a fault is an error code, too", "[http]") {
   CHECK(code != Fault::kBareLf);
   CHECK_FALSE(std::error_code(Fault::kNone));
 }
+
+TEST_CASE("http text: a size for people is never more than there is",
+          "[http]") {
+  CHECK(size_text(0) == "0 B");
+  CHECK(size_text(1023) == "1023 B");
+  CHECK(size_text(1024) == "1.0 KiB");
+  CHECK(size_text(1536) == "1.5 KiB");
+  CHECK(size_text((1 << 20) - 1) == "1023.9 KiB");
+  CHECK(size_text(std::uint64_t{3} << 40) == "3.0 TiB");
+  CHECK(size_text(~std::uint64_t{0}) == "15.9 EiB");
+}

@@ -7,21 +7,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "../../net/http/text.hpp"
+
 namespace transfer {
 
 using violet::concat;
-
-std::string size_text(std::uint64_t bytes) {
-  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  if (bytes < 1024) return concat({bytes, " B"});
-  std::size_t unit = 0;
-  while (bytes >= 1024 * 1024 && unit + 1 < std::size(kUnits)) {
-    bytes /= 1024;
-    ++unit;
-  }
-  const std::uint64_t tenths = bytes * 10 / 1024;
-  return concat({tenths / 10, ".", tenths % 10, " ", kUnits[unit]});
-}
+using violet::http::size_text;
 
 namespace {
 

@@ -11,9 +11,6 @@
 
 namespace transfer {
 
-/// "812 B", "3.4 MiB"
-std::string size_text(std::uint64_t bytes);
-
 /// "[#####-----]  50%  5.0 MiB of 10.0 MiB  1.0 MiB/s  5 s left"
 std::string bar_text(std::uint64_t done, std::uint64_t total,
                      std::uint64_t bytes_per_s);

@@ -492,10 +492,6 @@ Task<> Service::store_part(http::Exchange& x, Multipart& form, Pace& pace) {
 
 // ------------------------------------------------------------------- downloads
 
-bool is_hidden(std::string_view name) {
-  return name.starts_with('.') || name.find("/.") != name.npos;
-}
-
 /// What a browser would run as a page gets no rights: it may be anybody's.
 bool may_have_script(std::string_view type) {
   return type.starts_with("text/html") || type.find("xml") != type.npos;
@@ -517,18 +513,14 @@ Task<> Service::get(http::Exchange& x) {
 
 /// Always a listing: an index.html that somebody uploads is a file like others.
 Task<> Service::list(http::Exchange& x, std::string name) {
-  std::vector<http::Entry> entries;
-  std::exception_ptr error;
-  try {
-    if (is_hidden(name)) throw http::Error(404);
-    entries = co_await files_.list(name);
-  } catch (const std::system_error& e) {
-    const bool nothing = e.code() == std::errc::no_such_file_or_directory ||
-                         e.code() == std::errc::not_a_directory;
-    error = std::current_exception();
-    if (nothing) error = std::make_exception_ptr(http::Error(404));
+  if (http::is_hidden(name)) throw http::Error(404);
+  std::error_code code;
+  std::vector<http::Entry> entries = co_await files_.list(name, code);
+  if (code) {
+    const std::string what = concat({"list ", name});
+    co_await http::Files::refuse(x, what, code.value());
+    co_return;
   }
-  if (error) std::rethrow_exception(error);
   const std::string page =
       http::listing_page(x.path(), std::move(entries), upload_form());
   x.field("Cache-Control", "no-store");

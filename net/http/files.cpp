@@ -58,14 +58,6 @@ void append_hex(std::string& out, std::uint64_t number) {
   while (count > 0) out += digits[--count];
 }
 
-bool is_hidden(std::string_view name) noexcept {
-  Pieces pieces(name, '/');
-  for (std::string_view piece; pieces.next(piece);) {
-    if (!piece.empty() && piece.front() == '.') return true;
-  }
-  return false;
-}
-
 /// Whether a file system keeps its files in memory alone, as found out when
 /// this thread first met it.
 bool in_memory(int fd, const sys::FileStatus& status) noexcept {
@@ -137,6 +129,10 @@ std::string escaped_path(std::string_view name) {
 }
 
 }  // namespace
+
+bool is_hidden(std::string_view name) noexcept {
+  return name.starts_with('.') || name.find("/.") != name.npos;
+}
 
 Selected about_file(const sys::FileStatus& status, std::string& tag) {
   tag.clear();
@@ -283,20 +279,6 @@ std::vector<Entry> entries_of(int root, const std::string& folder,
     entries.push_back(std::move(entry));
   }
   return entries;
-}
-
-/// "812 B", "3.4 MiB"
-std::string size_text(std::uint64_t size) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  std::size_t unit = 0;
-  std::uint64_t tenths = size * 10;
-  if (size > kMostBytes / 10) tenths = kMostBytes;
-  while (tenths >= 10240 && unit + 1 < std::size(kUnits)) {
-    tenths = (tenths + 512) / 1024;
-    ++unit;
-  }
-  if (unit == 0) return concat({size, " B"});
-  return concat({tenths / 10, ".", tenths % 10, " ", kUnits[unit]});
 }
 
 /// "2026-11-21 19:30"

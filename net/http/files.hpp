@@ -55,6 +55,9 @@ struct Opened {
   int error = 0;  // why it is not there
 };
 
+/// True for a name that is not shown: it, or a folder in it, begins with a dot.
+bool is_hidden(std::string_view name) noexcept;
+
 /// The tag of a file without its quotes, and its time. Lifetime: the tag's
 /// view in `out` is `tag`'s.
 Selected about_file(const sys::FileStatus& status, std::string& tag);
@@ -97,11 +100,14 @@ class Files {
   Task<std::vector<Entry>> list(std::string name) const;
   Task<std::vector<Entry>> list(std::string name, std::error_code& code) const;
 
+  /// Answers for what cannot be opened or listed: 404, 403 or 503; or 500, and
+  /// then `what` and the error go to stderr.
+  static Task<> refuse(Exchange& exchange, std::string_view what, int error);
+
  private:
   Task<> send_opened(Exchange& exchange, std::string_view name,
                      Opened opened) const;
   Task<> send_folder(Exchange& exchange, std::string_view name) const;
-  static Task<> refuse(Exchange& exchange, std::string_view what, int error);
   int root() const noexcept { return root_->get(); }
 
   std::shared_ptr<const Fd> root_;

@@ -36,6 +36,19 @@ void append_number(std::string& out, std::uint64_t number) {
   out.append(digits, end);
 }
 
+std::string size_text(std::uint64_t bytes) {
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (bytes < 1024) return std::to_string(bytes) + " B";
+  std::size_t unit = 0;
+  while (bytes >= 1024 * 1024 && unit + 1 < std::size(kUnits)) {
+    bytes /= 1024;
+    ++unit;
+  }
+  const std::uint64_t tenths = bytes * 10 / 1024;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " " +
+         kUnits[unit];
+}
+
 // ---------------------------------------------------------------------- dates
 
 namespace {

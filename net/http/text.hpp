@@ -144,6 +144,9 @@ std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
 /// Appends it in digits.
 void append_number(std::string& out, std::uint64_t number);
 
+/// For people: "812 B", "3.4 MiB". Never more than there is.
+std::string size_text(std::uint64_t bytes);
+
 // ---------------------------------------------------------------------- dates
 
 using Time = std::chrono::sys_seconds;
