@@ -162,11 +162,11 @@ bool StreamCore::awaits_edge() const noexcept {
   return slot != nullptr && (slot->ready & kReadable) == 0;
 }
 
-void StreamCore::stow() noexcept {
+void StreamCore::stow(std::size_t most) noexcept {
   const std::size_t count = unread();
   if (count == 0) return release();
   // Without memory for the little one, the large one will do.
-  if (count <= kStowed && capacity >= kBytes) move_to(kStowed);
+  if (count <= most && capacity >= kBytes) move_to(std::max(count, kStowed));
 }
 
 void StreamCore::put_back(std::span<const char> bytes) noexcept {
@@ -290,7 +290,8 @@ bool StreamReadEvent::idle() const noexcept {
   return RecvEvent(core_->connection.descriptor().slot(), {}).idle();
 }
 
-StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
+StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want,
+                                                std::size_t most) noexcept {
   Core& core = *core_;
   std::size_t got = 0;
   if (core.awaits_edge()) {
@@ -304,6 +305,7 @@ StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want) noexcept {
       error_ = ENOMEM;
       return Fetched::kFailed;
     }
+    room = room.first(std::min(room.size(), most));
   }
   const Fetched fetched = fetch_into(room, got);
   core.end += got;
@@ -811,6 +813,11 @@ Stream::~Stream() {
   core_->drop();
   core_->orphan = true;
   if (core_->reader == nullptr && core_->writer == nullptr) core_->free();
+}
+
+void Stream::compact() const noexcept {
+  if (core_ == nullptr || core_->reader != nullptr) return;
+  core_->stow(internal::BufferPool::kBytes / 2);
 }
 
 std::string_view Stream::buffered() const noexcept {

@@ -188,8 +188,9 @@ class StreamCore {
   /// True if nothing can be received just now: what waits for it needs no room.
   bool awaits_edge() const noexcept;
 
-  /// Holds as little memory as possible while more is awaited.
-  void stow() noexcept;
+  /// Holds as little memory as possible while more is awaited, for up to so
+  /// many bytes.
+  void stow(std::size_t most = kStowed) noexcept;
 
   /// Has bytes that were taken read again, before all others; there are no
   /// others. Without memory for them, reading fails from now on.
@@ -306,8 +307,8 @@ class StreamReadEvent : public StreamEvent {
   void leave() noexcept;
   void undo_incoming() noexcept;
 
-  /// Fetches more into the buffer.
-  Fetched fetch(std::size_t want) noexcept;
+  /// Fetches more into the buffer, at most so many bytes in one call.
+  Fetched fetch(std::size_t want, std::size_t most = ~std::size_t{0}) noexcept;
 
   /// Fetches into `room` instead; `got` tells how much.
   Fetched fetch_into(std::span<char> room, std::size_t& got) noexcept;
@@ -911,6 +912,10 @@ class Stream {
 
   /// What has been received and not read. Lifetime: see Piece.
   std::string_view buffered() const noexcept;
+
+  /// Holds buffered() in no more memory than it needs, for who will not read
+  /// for a while. Does nothing while a job reads.
+  void compact() const noexcept;
 
   /// Takes the first bytes of buffered(), at most `count`.
   /// Throws: Misuse if another job reads.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -822,6 +823,38 @@ TEST_CASE("stream: a stream that waits holds little memory", "[stream]") {
     for (Fed& fed : all) co_await fed.far.sendall(" and the rest\n");
     co_await testing::wait_all_blocked();
     for (auto& reader : readers) co_await join(reader);
+  });
+}
+
+TEST_CASE("stream: what is unread is held in as much memory as it needs",
+          "[stream]") {
+  in_world([]() -> Task<> {
+    // One buffer goes round; what it has had in it is moved.
+    std::set<const char*> starts;
+    std::vector<Fed> crowd(50);
+    const std::string text(9'001, 'x');
+    for (Fed& fed : crowd) {
+      co_await fed.far.sendall("line\n" + text);
+      Piece piece = co_await fed.stream.peek(9'006);
+      CHECK(piece.view().size() == 9'006);
+      starts.insert(piece.view().data());
+      piece = co_await fed.stream.readline();
+      fed.stream.compact();
+      CHECK(fed.stream.buffered() == text);
+      fed.stream.compact();
+    }
+    if (!MaybeShortIo::wanted()) CHECK(starts.size() == 1);
+    // Then reading goes on, also with nothing.
+    for (Fed& fed : crowd) {
+      co_await fed.far.sendall("next\n");
+      const Piece rest = co_await fed.stream.read_until("next\n");
+      CHECK(rest.view() == text);
+      fed.stream.compact();
+      CHECK(fed.stream.buffered().empty());
+      co_await fed.far.sendall("last\n");
+      const Piece last = co_await fed.stream.readline();
+      CHECK(last.view() == "last");
+    }
   });
 }
 

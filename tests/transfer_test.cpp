@@ -934,6 +934,36 @@ TEST_CASE("transfer serve: a hundred uploads at once take little memory",
 #endif
 }
 
+TEST_CASE("transfer serve: who waits for a place holds little memory",
+          "[transfer][memory]") {
+#ifdef __linux__
+  const ManyDescriptors many;
+  REQUIRE(many.at_least(600));
+  const Folder folder;
+  Server server(folder, {"--max-transfers", "1"});
+  const auto resident_kib = [&] {
+    return std::atol(server.status("VmRSS").c_str());
+  };
+  const long before_kib = resident_kib();
+  constexpr int kCount = 400;
+  const std::string head =
+      " HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+  const std::string body(60'000, 'x');
+  std::list<Client> clients;
+  for (int i = 0; i < kCount; ++i) {
+    const Client& client = clients.emplace_back(server.port);
+    client.send("PUT /f" + std::to_string(i) + head + body);
+  }
+  // A dump comes from a loop that has seen them all.
+  eventually("all of them in line", [&] {
+    return count_of(server.dump(), "semaphore") >= kCount - 1;
+  });
+  const long each_kib = (resident_kib() - before_kib) / kCount;
+  CAPTURE(each_kib);
+  if (!support::kSanitized) CHECK(each_kib < 20);
+#endif
+}
+
 TEST_CASE("transfer: mistakes on the command line", "[transfer]") {
   const auto said = [](const Words& words, int code) {
     Words command{build_path("transfer")};

@@ -278,6 +278,7 @@ Task<> Service::transfer(http::Exchange& x, Work work) {
   std::optional<Permit> place = transfers_.try_acquire();
   if (!place) {
     crowded_.set();
+    x.compact();
     place = co_await within(patience, transfers_.acquire());
   }
   if (!place) {

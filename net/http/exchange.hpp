@@ -185,6 +185,10 @@ class Exchange {
     return connection().sent_bytes();
   }
 
+  /// Holds what has come of the body in no more memory than it needs, for a
+  /// handler that will not read for a while: it waits for something else.
+  void compact() noexcept { stream_.compact(); }
+
   /// The next piece of the body, empty at its end. The first read tells a
   /// client that waits for it to go on.
   /// Lifetime: of the piece: until the next read.

@@ -91,6 +91,11 @@ class ReadHeadEvent : public internal::WireLook<ReadHeadEvent> {
 
   bool look() noexcept;
 
+  // What comes of a body with its head lies in memory while a handler waits
+  // for its turn: not more than this.
+  static constexpr std::size_t kMostAtOnce = 8 * 1024;
+  Fetched get_more() noexcept { return fetch(1, kMostAtOnce); }
+
   /// Half a head is no rest between two requests.
   bool idle() const noexcept override {
     return parser_->idle() && StreamReadEvent::idle();
