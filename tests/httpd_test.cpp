@@ -3,6 +3,8 @@
 #include "catch.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <list>
 #include <string>
 #include <vector>
 
@@ -136,4 +138,48 @@ TEST_CASE("httpd: a client that never reads does not stop others, and is left",
   }
   CHECK_FALSE(serves);
   CHECK(greedy.receive_rest().size() < (16 << 20));
+}
+
+TEST_CASE("httpd: slow clients of every kind stop nobody, and take little",
+          "[httpd][memory]") {
+  const ManyDescriptors many;
+  REQUIRE(many.at_least(1200));
+  TemporaryFolder folder;
+  std::ofstream(folder.file("a")) << std::string(16 << 20, 'x');
+  std::ofstream(folder.file("b")) << "small";
+  Httpd httpd(folder, {"--grace", "100ms"});
+  CHECK(contains(ask(httpd, "/b"), "\r\n\r\nsmall"));
+  const auto resident_kib = [&] {
+    return std::atol(httpd.status("VmRSS").c_str());
+  };
+  const long before_kib = resident_kib();
+
+  // Half a head, half a body, a thousand ranges, and a reader that is slow.
+  std::string ranges = "0-1";
+  for (int i = 1; i < 1000; ++i) ranges += ",5-" + std::to_string(i * 10);
+  const Words requests{
+      "GET /a HTTP/1.1\r\nHost: h\r\nX-",
+      "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nx",
+      "GET /a HTTP/1.1\r\nHost: h\r\nRange: bytes=" + ranges + "\r\n\r\n",
+      "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"};
+  std::list<Client> slow;
+  for (int i = 0; i < 400; ++i) {
+    slow.emplace_back(httpd.port, 4096)
+        .send(requests[static_cast<std::size_t>(i) % requests.size()]);
+  }
+  for (int i = 0; i < 10; ++i) {
+    for (const Client& client : slow) {
+      if (!client.readable()) client.send("y");  // a byte now and then
+    }
+    CHECK(contains(ask(httpd, "/b"), "\r\n\r\nsmall"));
+  }
+#ifdef __linux__
+  const long each_kib = (resident_kib() - before_kib) / 400;
+  CAPTURE(each_kib);
+  if (!support::kSanitized) CHECK(each_kib < 24);
+#endif
+  CHECK(httpd.stop(SIGTERM).code == 0);
+  for (const Client& client : slow) {
+    CHECK(client.receive_rest().size() < (16 << 20));
+  }
 }
