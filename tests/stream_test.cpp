@@ -828,22 +828,23 @@ TEST_CASE("stream: a stream that waits holds little memory", "[stream]") {
 
 TEST_CASE("stream: what is unread is held in as much memory as it needs",
           "[stream]") {
+  if (MaybeShortIo::wanted()) return;  // in single bytes it fits no socket
   in_world([]() -> Task<> {
     // One buffer goes round; what it has had in it is moved.
     std::set<const char*> starts;
     std::vector<Fed> crowd(50);
-    const std::string text(9'001, 'x');
+    const std::string text(2'001, 'x');
     for (Fed& fed : crowd) {
       co_await fed.far.sendall("line\n" + text);
-      Piece piece = co_await fed.stream.peek(9'006);
-      CHECK(piece.view().size() == 9'006);
+      Piece piece = co_await fed.stream.peek(2'006);
+      CHECK(piece.view().size() == 2'006);
       starts.insert(piece.view().data());
       piece = co_await fed.stream.readline();
       fed.stream.compact();
       CHECK(fed.stream.buffered() == text);
       fed.stream.compact();
     }
-    if (!MaybeShortIo::wanted()) CHECK(starts.size() == 1);
+    CHECK(starts.size() == 1);
     // Then reading goes on, also with nothing.
     for (Fed& fed : crowd) {
       co_await fed.far.sendall("next\n");
