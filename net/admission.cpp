@@ -119,7 +119,7 @@ class PeerLimit::Counts {
 };
 
 PeerLimit::PeerLimit(std::size_t most)
-    : counts_(std::make_unique<Counts>(most)) {}
+    : counts_(new Counts(most)) {}
 
 PeerLimit::~PeerLimit() = default;
 

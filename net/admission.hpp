@@ -20,6 +20,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../runtime/owned.hpp"
 #include "../runtime/scheduler.hpp"
 #include "listener.hpp"
 
@@ -102,7 +103,7 @@ class PeerLimit {
 
  private:
   class Counts;
-  std::unique_ptr<Counts> counts_;
+  Owned<Counts> counts_;
 };
 
 }  // namespace violet

@@ -14,7 +14,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "../runtime/owned.hpp"
 #include "connection.hpp"
 #include "resolve.hpp"
 
@@ -132,7 +132,7 @@ class ConnectToHostEvent : public Event {
 
   // One of them: a number needs no search, and no memory.
   std::optional<Heirless<ConnectEvent>> direct_;
-  std::unique_ptr<Search, EndSearch> search_;
+  Owned<Search, EndSearch> search_;
 };
 
 /// Connects to a host: a name, or a number as in Address::parse. Of a name all

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "../runtime/offload.hpp"
+#include "../runtime/owned.hpp"
 #include "address.hpp"
 
 namespace violet {
@@ -105,7 +106,7 @@ class ResolveEvent : public Event {
   bool known_ = false;   // answer_ or refusal_ was there from the start
   std::string refusal_;  // why it cannot be a host
   internal::Answer answer_;
-  std::unique_ptr<LookUp, EndLookUp> look_up_;  // by the system, on a thread
+  Owned<LookUp, EndLookUp> look_up_;  // by the system, on a thread
 };
 
 /// Looks up the addresses of a host.

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "../runtime/events.hpp"
+#include "../runtime/owned.hpp"
 #include "../runtime/program.hpp"
 #include "../runtime/within.hpp"
 #include "admission.hpp"
@@ -289,7 +290,7 @@ class Handlers final : public Group {
   std::source_location where_;
   StopHearer hears_;
   std::size_t door_count_;
-  std::unique_ptr<Door[]> doors_;
+  OwnedArray<Door> doors_;
   std::size_t next_door_ = 0;  // whose turn it is
 
   // Who waits for a place, in order: the clients in line; behind them, if

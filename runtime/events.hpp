@@ -8,7 +8,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <source_location>
 #include <span>
@@ -17,6 +16,7 @@
 #include <utility>
 
 #include "offload.hpp"
+#include "owned.hpp"
 #include "scheduler.hpp"
 
 namespace violet {
@@ -382,8 +382,8 @@ class WriteEvent : public DescriptorEvent {
 
   std::string_view data_;  // the caller's, for the time of the wait
   std::size_t written_ = 0;
-  std::unique_ptr<internal::WritePiece> piece_;  // for a file, as ahead_ above
-  bool away_ = false;                            // that is offloaded
+  Owned<internal::WritePiece> piece_;  // for a file, as ahead_ above
+  bool away_ = false;                  // that is offloaded
   bool given_up_ = false;
 };
 

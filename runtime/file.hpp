@@ -28,6 +28,7 @@
 #include "fd.hpp"
 #include "group.hpp"
 #include "offload.hpp"
+#include "owned.hpp"
 
 namespace violet {
 
@@ -341,8 +342,8 @@ class FileWriter {
 
   File file_;
   const std::size_t block_bytes_;
-  std::unique_ptr<char[]> filling_;
-  std::unique_ptr<char[]> other_;  // being written, or free
+  OwnedArray<char> filling_;
+  OwnedArray<char> other_;  // being written, or free
   std::size_t filled_ = 0;
   std::error_code failed_;
   bool told_ = false;  // somebody has heard of it

@@ -29,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "owned.hpp"
 #include "scheduler.hpp"
 
 namespace violet {
@@ -87,7 +88,7 @@ class TaskGroup final : public Group {
   /// throw.
   template <class Handler>
   void on_failure(Handler handler) {
-    handler_ = std::make_unique<Handling<Handler>>(std::move(handler));
+    handler_.reset(new Handling<Handler>(std::move(handler)));
     set_hears(Hears::kInTheEnd);
   }
 
@@ -200,8 +201,8 @@ class TaskGroup final : public Group {
   // Not started, oldest first. One that is killed there leaves its block
   // behind, ended, with a reference that start_delayed() gives back.
   Queue<JobBlock> delayed_;
-  std::unique_ptr<Handles> handler_;  // null: a failure kills the siblings
-  bool failing_ = false;              // a child has failed, none has joined
+  Owned<Handles> handler_;  // null: a failure kills the siblings
+  bool failing_ = false;    // a child has failed, none has joined
   bool killed_siblings_ = false;      // for that
   std::source_location failed_at_;
   List<WaitEvent, WaitEvent> joiners_;

@@ -26,6 +26,7 @@
 
 #include "event.hpp"
 #include "list.hpp"
+#include "owned.hpp"
 #include "task.hpp"
 #include "timers.hpp"
 
@@ -181,7 +182,7 @@ class JobBlock : public QueueLink<JobBlock>,
   Group* group_ = nullptr;
 
   List<JobEndEvent, JobEndEvent> joiners_;
-  std::unique_ptr<Ending> ending_;
+  Owned<Ending> ending_;
 
   // For the dump. Moments are counted as Loop::ticks() does.
   std::source_location spawned_at_;

@@ -28,6 +28,7 @@
 #include <utility>
 
 #include "outcome.hpp"
+#include "owned.hpp"
 #include "scheduler.hpp"
 
 namespace violet {
@@ -240,7 +241,7 @@ class HeapCall : public PoolCall {
   bool away_ = false;                 // it is sent, and not back
 };
 template <class Made>
-using HeldCall = std::unique_ptr<Made, HeapCall::LetGo>;
+using HeldCall = Owned<Made, HeapCall::LetGo>;
 
 /// See offload(abandon, ...).
 struct Abandon {

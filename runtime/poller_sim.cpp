@@ -16,6 +16,8 @@ constexpr Duration kInFlight = 1ms;
 
 }  // namespace
 
+SimPoller::SimPoller() : real_(make_poller().release()) {}
+
 int SimPoller::add(int fd, Token token, std::uint8_t bits) noexcept {
   watches_ = true;
   return real_->add(fd, token, bits);

@@ -9,9 +9,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <memory>
 #include <utility>
 
+#include "owned.hpp"
 #include "poller.hpp"
 
 namespace violet {
@@ -27,7 +27,7 @@ namespace violet {
 /// instead of jumping. Signals come between two jumps.
 class SimPoller final : public Poller {
  public:
-  SimPoller() : real_(make_poller()) {}
+  SimPoller();
 
   TimePoint now() noexcept override { return now_; }
   int add(int fd, Token token, std::uint8_t bits) noexcept override;
@@ -50,7 +50,7 @@ class SimPoller final : public Poller {
  private:
   std::span<const Ready> wait_really(TimePoint deadline) noexcept;
 
-  std::unique_ptr<Poller> real_;
+  Owned<Poller> real_;
   TimePoint now_{std::chrono::hours(1)};
   bool watches_ = false;  // some real descriptor was ever added
 };

@@ -13,6 +13,7 @@
 #include "error.hpp"
 #include "outcome.hpp"
 #include "fd.hpp"
+#include "owned.hpp"
 #include "list.hpp"
 // core
 #include "frames.hpp"

@@ -89,7 +89,8 @@ struct Loop::Turning : Entered {
 [[gnu::cold]] Loop::Loop(LoopOptions options)
     : budget_(options.budget),
       director_(options.director),
-      own_poller_(options.poller == nullptr ? make_poller() : nullptr),
+      own_poller_(options.poller == nullptr ? make_poller().release()
+                                            : nullptr),
       poller_(options.poller == nullptr ? *own_poller_ : *options.poller),
       slots_(Slots::here()),
       home_(slots_.add_home(poller_)),

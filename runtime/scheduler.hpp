@@ -29,6 +29,7 @@
 
 #include "director.hpp"
 #include "job.hpp"
+#include "owned.hpp"
 #include "poller.hpp"
 #include "remote.hpp"
 #include "slots.hpp"
@@ -410,7 +411,7 @@ class Loop {
 
   // What may wake the others.
   Timers timers_;
-  std::unique_ptr<Poller> own_poller_;
+  Owned<Poller> own_poller_;
   Poller& poller_;
   Slots& slots_;
   std::uint8_t home_;  // this loop's number among the thread's slots

@@ -55,7 +55,7 @@ Slots& Slots::here() {
 
 [[gnu::cold]] void Slots::add_chunk() {
   const auto base = static_cast<std::uint32_t>(chunks_.size() * kChunk);
-  chunks_.push_back(std::make_unique<Slot[]>(kChunk));
+  chunks_.push_back(OwnedArray<Slot>(new Slot[kChunk]));
   for (std::uint32_t i = kChunk; i > 0; --i) {
     at(base + i - 1).index = base + i - 1;
     put_back(at(base + i - 1));

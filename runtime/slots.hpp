@@ -21,12 +21,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "event.hpp"
 #include "fd.hpp"
 #include "list.hpp"
+#include "owned.hpp"
 #include "poller.hpp"
 
 namespace violet {
@@ -219,7 +219,7 @@ class Slots {
 
   // Chunks never move or shrink. A free slot names the next free one in its
   // sent_bytes, so giving one back cannot fail.
-  std::vector<std::unique_ptr<Slot[]>> chunks_;
+  std::vector<OwnedArray<Slot>> chunks_;
   std::uint64_t first_free_ = kNoSlot;
   std::vector<Slot*> borrowed_;  // few: one for each foreign descriptor in use
   std::size_t in_use_ = 0;
