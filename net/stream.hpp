@@ -24,7 +24,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -583,7 +582,7 @@ class PeekEvent : public StreamLook<PeekEvent> {
   PeekEvent(PeekEvent&&) noexcept = default;
 
   bool look() noexcept {
-    const std::size_t size = std::min(unread(), count_);
+    const std::size_t size = unread() < count_ ? unread() : count_;
     if (size < count_ && !ended()) return false;
     piece_ = Piece(data(), size, size > 0);
     return true;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "remote.hpp"
 
+#include <condition_variable>
 #include <thread>
 
 namespace violet {
@@ -13,6 +14,11 @@ void destroy_all(Post* post) noexcept {
 }
 
 }  // namespace
+
+/// Lies on the stack of the thread that is blocked.
+struct Mailbox::Blocked {
+  std::condition_variable came_back;
+};
 
 Mailbox::~Mailbox() {
   destroy_all(first_);
@@ -60,7 +66,7 @@ bool Mailbox::bring_back(Return& done) noexcept {
   const bool first = returns_.empty();
   returns_.push_back(done);
   done.back_.store(true, std::memory_order_release);
-  if (blocked_) came_back_.notify_all();
+  if (blocked_ != nullptr) blocked_->came_back.notify_all();
   if (first) wake_loop(lock);
   return true;
 }
@@ -68,9 +74,10 @@ bool Mailbox::bring_back(Return& done) noexcept {
 void Mailbox::receive(Return& done) noexcept {
   if (done.is_back() && !done.in_list()) return;  // its job was woken
   std::unique_lock lock(mutex_);
-  blocked_ = true;
-  while (!done.is_back()) came_back_.wait(lock);
-  blocked_ = false;
+  Blocked here;
+  blocked_ = &here;
+  while (!done.is_back()) here.came_back.wait(lock);
+  blocked_ = nullptr;
   leave(returns_, done);
 }
 

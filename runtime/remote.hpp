@@ -14,7 +14,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <type_traits>
@@ -112,10 +111,10 @@ class Mailbox {
   Poller* poller_;
   WaitQueue returns_;  // that are back, and whose jobs are not woken yet
   mutable std::mutex mutex_;
-  bool blocked_ = false;  // a thread is in receive()
+  struct Blocked;
+  Blocked* blocked_ = nullptr;  // the loop's thread, while it is in receive()
   Post* first_ = nullptr;
   Post* last_ = nullptr;
-  std::condition_variable came_back_;
 
   std::atomic<int> users_ = 0;
   std::atomic<int> wakers_ = 0;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../net/admission.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../net/http/client.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <string_view>

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <stdexcept>

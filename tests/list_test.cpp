@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/list.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <list>
 #include <random>

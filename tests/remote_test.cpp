@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/remote.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../net/server.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 
