@@ -30,6 +30,14 @@ std::vector<Address> in_turns(const std::vector<Address>& addresses) {
   return mixed;
 }
 
+ConnectToAnyEvent::ConnectToAnyEvent(ConnectToAnyEvent&& other) noexcept
+    : Event(std::move(other)),
+      name_(std::move(other.name_)),
+      addresses_(std::move(other.addresses_)),
+      options_(other.options_) {}
+
+ConnectToAnyEvent::~ConnectToAnyEvent() = default;
+
 // Any news may concern any of the attempts, and one that ends may make room
 // for another, which may end at once.
 bool ConnectToAnyEvent::attempt() noexcept {
@@ -185,10 +193,6 @@ struct ConnectToHostEvent::Search {
   std::optional<Heirless<ConnectToAnyEvent>> any;  // once names has ended
 };
 
-void ConnectToHostEvent::EndSearch::operator()(Search* search) const noexcept {
-  delete search;
-}
-
 // An Address knows one "localhost", and a host has two. To listen, no host is
 // any; there is none to connect to.
 ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
@@ -202,6 +206,9 @@ ConnectToHostEvent::ConnectToHostEvent(std::string_view host,
     search_.reset(new Search(host, port, options));
   }
 }
+
+ConnectToHostEvent::ConnectToHostEvent(ConnectToHostEvent&&) noexcept = default;
+ConnectToHostEvent::~ConnectToHostEvent() = default;
 
 bool ConnectToHostEvent::attempt() noexcept {
   if (direct_) return attempt_part(*direct_);

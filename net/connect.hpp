@@ -48,11 +48,8 @@ class ConnectToAnyEvent : public Event {
       : name_(std::move(name)),
         addresses_(std::move(addresses)),
         options_(options) {}
-  ConnectToAnyEvent(ConnectToAnyEvent&& other) noexcept
-      : Event(std::move(other)),
-        name_(std::move(other.name_)),
-        addresses_(std::move(other.addresses_)),
-        options_(other.options_) {}
+  ConnectToAnyEvent(ConnectToAnyEvent&& other) noexcept;
+  ~ConnectToAnyEvent();
 
   bool attempt() noexcept override;
   void undo() noexcept override;
@@ -115,7 +112,8 @@ class ConnectToHostEvent : public Event {
  public:
   ConnectToHostEvent(std::string_view host, std::uint16_t port,
                      ConnectOptions options);
-  ConnectToHostEvent(ConnectToHostEvent&&) noexcept = default;
+  ConnectToHostEvent(ConnectToHostEvent&&) noexcept;
+  ~ConnectToHostEvent();
 
   bool attempt() noexcept override;
   void undo() noexcept override;
@@ -126,13 +124,10 @@ class ConnectToHostEvent : public Event {
 
  private:
   struct Search;  // for a name: its addresses, then one that answers
-  struct EndSearch {
-    void operator()(Search* search) const noexcept;
-  };
 
   // One of them: a number needs no search, and no memory.
   std::optional<Heirless<ConnectEvent>> direct_;
-  Owned<Search, EndSearch> search_;
+  Owned<Search> search_;
 };
 
 /// Connects to a host: a name, or a number as in Address::parse. Of a name all

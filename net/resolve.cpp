@@ -154,15 +154,14 @@ struct ResolveEvent::LookUp {
   Wait wait;
 };
 
-void ResolveEvent::EndLookUp::operator()(LookUp* look_up) const noexcept {
-  delete look_up;
-}
-
 ResolveEvent::ResolveEvent(std::string_view host, std::uint16_t port,
                            ResolveOptions options)
     : host_(host), port_(port), family_(options.family) {
   known_ = know_already();
 }
+
+ResolveEvent::ResolveEvent(ResolveEvent&&) noexcept = default;
+ResolveEvent::~ResolveEvent() = default;
 
 bool ResolveEvent::know_already() {
   if (is_localhost(host_)) return know({"127.0.0.1", "::1"});

@@ -76,7 +76,8 @@ class ResolveEvent : public Event {
  public:
   ResolveEvent(std::string_view host, std::uint16_t port,
                ResolveOptions options);
-  ResolveEvent(ResolveEvent&&) noexcept = default;
+  ResolveEvent(ResolveEvent&&) noexcept;
+  ~ResolveEvent();
 
   bool attempt() noexcept override;
   void undo() noexcept override;
@@ -91,9 +92,6 @@ class ResolveEvent : public Event {
 
  private:
   struct LookUp;
-  struct EndLookUp {
-    void operator()(LookUp* look_up) const noexcept;
-  };
 
   bool know_already();
   bool know(std::initializer_list<const char*> numbers);
@@ -106,7 +104,7 @@ class ResolveEvent : public Event {
   bool known_ = false;   // answer_ or refusal_ was there from the start
   std::string refusal_;  // why it cannot be a host
   internal::Answer answer_;
-  Owned<LookUp, EndLookUp> look_up_;  // by the system, on a thread
+  Owned<LookUp> look_up_;  // by the system, on a thread
 };
 
 /// Looks up the addresses of a host.

@@ -7,12 +7,11 @@
 namespace violet {
 
 LoopsServer::LoopsServer(int loops, const ServerOptions& options)
-    : loops_(loops), options_(options) {
+    : loops_(loops), options_(options), limit_(options.max_connections) {
   options_.stop_hook = this;
   if (loops > 1 && options.max_connections != 0 &&
       options.shared_limit == nullptr) {
-    limit_.emplace(options.max_connections);
-    options_.shared_limit = &*limit_;
+    options_.shared_limit = &limit_;
     options_.max_connections = 0;
   }
 }

@@ -11,7 +11,6 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -60,7 +59,7 @@ class LoopsServer : private internal::StopHook {
 
   const int loops_;
   ServerOptions options_;
-  std::optional<ConnectionLimit> limit_;
+  ConnectionLimit limit_;  // of all loops, if they are several
   Address address_;
   Listener listener_;        // the one of a single loop
   std::vector<Fd> sockets_;  // those of several; each loop takes its own

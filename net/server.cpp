@@ -185,8 +185,13 @@ Handlers::Handlers(std::vector<Listener>&& listeners, void* handler, Call call,
     ++door;
   }
   if (options_.shared_limit != nullptr) {
-    shared_.emplace(*options_.shared_limit, loop().remote(), room_);
+    shared_.reset(new ConnectionLimit::Member(*options_.shared_limit,
+                                              loop().remote(), room_));
   }
+}
+
+std::span<Handlers::Door> Handlers::doors() const noexcept {
+  return {doors_.get(), door_count_};
 }
 
 Handlers::~Handlers() {

@@ -24,7 +24,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -278,7 +277,7 @@ class Handlers final : public Group {
   void failed(JobBlock& child) noexcept override;
   void left(JobBlock&) noexcept override;
 
-  std::span<Door> doors() const noexcept { return {doors_.get(), door_count_}; }
+  std::span<Door> doors() const noexcept;
 
   static Visitor& client_of(JobBlock& job) noexcept {
     return std::get<0>(static_cast<VisitorsJob&>(job).arguments());
@@ -297,10 +296,10 @@ class Handlers final : public Group {
   // nobody can come without one, who accepts. The first is woken whenever
   // there may be a place.
   std::shared_ptr<WaitQueue> room_;
-  Waiter last_in_line_;                            // who accepts
-  std::optional<ConnectionLimit::Member> shared_;  // only with a shared limit
-  std::size_t placed_ = 0;                         // clients with a place
-  std::size_t visitors_ = 0;                       // clients without
+  Waiter last_in_line_;                    // who accepts
+  Owned<ConnectionLimit::Member> shared_;  // only with a shared limit
+  std::size_t placed_ = 0;                 // clients with a place
+  std::size_t visitors_ = 0;               // clients without
   Stack* accepting_ = nullptr;  // who waits for the next client, if it does
   bool place_taken_ = false;    // for the client that has just been accepted
 

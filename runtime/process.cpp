@@ -472,7 +472,7 @@ void Process::hear_of_end() {
   if (fd >= 0) {
     end_ = Descriptor(Slots::here().open(Fd(fd), 0, kReadable));
   } else {
-    signals_.emplace(std::initializer_list<int>{SIGCHLD});
+    signals_.reset(new Signals({SIGCHLD}));
   }
 }
 

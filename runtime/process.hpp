@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "events.hpp"
+#include "owned.hpp"
 #include "signal_events.hpp"
 
 namespace violet {
@@ -278,9 +279,9 @@ class Process {
   bool look() noexcept;
 
   // In this order: the child ends before what tells of it goes.
-  std::optional<Remote> outside_;   // while it runs: time is the world's
-  std::optional<Signals> signals_;  // of SIGCHLD, where there is no end_
-  Descriptor end_;                  // readable once it has ended
+  std::optional<Remote> outside_;  // while it runs: time is the world's
+  Owned<Signals> signals_;         // of SIGCHLD, where there is no end_
+  Descriptor end_;                 // readable once it has ended
   Descriptor streams_[3];
   Child child_;
 
