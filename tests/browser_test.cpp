@@ -6,7 +6,9 @@
 // skipped:
 //
 //     apt-get install chromium nodejs npm
-//     npm install --prefix build/browser playwright-core
+//     npm install --prefix build/browser playwright-core@1.56.0
+//
+// (later ones may want a later node than Debian 12 has).
 //
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
