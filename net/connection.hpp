@@ -329,6 +329,14 @@ class Connection {
     return slot == nullptr ? 0 : slot->sent_bytes;
   }
 
+  /// Those of them that the peer's system has taken in turn, as far as ours
+  /// tells: they grow while the peer takes something, though there may be no
+  /// room to send more for long.
+  std::uint64_t taken_bytes() const noexcept {
+    const std::int64_t unsent = sys::file_calls->unsent(fd());
+    return sent_bytes() - static_cast<std::uint64_t>(unsent > 0 ? unsent : 0);
+  }
+
   /// The descriptor, still owned by the connection; -1 if it is closed.
   int fd() const noexcept { return descriptor_.fd(); }
 

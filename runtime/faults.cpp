@@ -25,11 +25,11 @@ constexpr const char* kNames[] = {
     "setsockopt",   "getsockname", "getpeername", "duplicate",  "look_up",
     "get_flags",    "set_flags",   "file_type",   "unlink",     "open",
     "open_beneath", "list",        "pread",       "pwrite",     "sendfile",
-    "seek",         "file_size",   "sync",        "truncate",   "rename",
-    "status",       "status_at",   "lock",        "lock_range", "chmod",
-    "file_at",      "lock_folder", "backlog",     "poll",       "start_thread",
-    "pipe",         "spawn",       "wait_child",  "kill",       "open_process",
-    "allocate",
+    "unsent",       "seek",        "file_size",   "sync",       "truncate",
+    "rename",       "status",      "status_at",   "lock",       "lock_range",
+    "chmod",        "file_at",     "lock_folder", "backlog",    "poll",
+    "start_thread", "pipe",        "spawn",       "wait_child", "kill",
+    "open_process", "allocate",
 };
 static_assert(std::size(kNames) == kCallCount);
 static_assert(std::size_t(Call::kAllocate) + 1 == kCallCount);
@@ -406,6 +406,11 @@ ssize_t FaultPlan::sendfile(int socket, int file, std::int64_t offset,
   if (const int error = strike_descriptor(Call::kSendfile, socket))
     return error;
   return Layer::sendfile(socket, file, offset, shorter(socket, size));
+}
+
+std::int64_t FaultPlan::unsent(int socket) noexcept {
+  if (const int error = strike(Call::kUnsent)) return error;
+  return Layer::unsent(socket);
 }
 
 std::int64_t FaultPlan::seek(int fd, std::int64_t offset, int whence) noexcept {

@@ -65,6 +65,7 @@ enum class Call : std::uint8_t {
   kPread,  // also what lies in memory already
   kPwrite,
   kSendfile,
+  kUnsent,
   kSeek,
   kFileSize,
   kSync,
@@ -87,7 +88,7 @@ enum class Call : std::uint8_t {
   kOpenProcess,
   kAllocate,  // memory; its failure has no number
 };
-inline constexpr std::size_t kCallCount = 51;
+inline constexpr std::size_t kCallCount = 52;
 
 /// Makes system calls of this thread, and of what it offloads, fail while it
 /// lives. Rules may be added
@@ -202,6 +203,7 @@ class FaultPlan final : public sys::Layer {
                        std::size_t size) noexcept override;
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override;
+  std::int64_t unsent(int socket) noexcept override;
   std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;
   std::int64_t file_size(int fd) noexcept override;
   int sync(int fd, bool data_only) noexcept override;

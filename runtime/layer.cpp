@@ -164,6 +164,10 @@ ssize_t Layer::sendfile(int socket, int file, std::int64_t offset,
   return files_below_.sendfile(socket, file, offset, size);
 }
 
+std::int64_t Layer::unsent(int socket) noexcept {
+  return files_below_.unsent(socket);
+}
+
 std::int64_t Layer::seek(int fd, std::int64_t offset, int whence) noexcept {
   return files_below_.seek(fd, offset, whence);
 }

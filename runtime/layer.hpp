@@ -67,6 +67,7 @@ class Layer : public Calls, public FileCalls {
   bool in_memory(int fd) noexcept override;
   ssize_t sendfile(int socket, int file, std::int64_t offset,
                    std::size_t size) noexcept override;
+  std::int64_t unsent(int socket) noexcept override;
   std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept override;
   std::int64_t file_size(int fd) noexcept override;
   int sync(int fd, bool data_only) noexcept override;

@@ -157,6 +157,9 @@ class FileCalls {
   /// From a file to a socket. -EINVAL or -ENOSYS if the system cannot do it.
   virtual ssize_t sendfile(int socket, int file, std::int64_t offset,
                            std::size_t size) noexcept;
+  /// How many of the bytes that a socket was given its peer's system has not
+  /// taken; -EOPNOTSUPP where the system does not tell.
+  virtual std::int64_t unsent(int socket) noexcept;
   virtual std::int64_t seek(int fd, std::int64_t offset, int whence) noexcept;
   virtual std::int64_t file_size(int fd) noexcept;
   /// Has the disk keep what was written; `data_only` as fdatasync(2).

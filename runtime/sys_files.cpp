@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/magic.h>
+#include <linux/sockios.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -198,6 +200,22 @@ ssize_t FileCalls::sendfile(int socket, int file, std::int64_t offset,
   static_cast<void>(offset), static_cast<void>(size);
   return -ENOSYS;
 #endif
+}
+
+std::int64_t FileCalls::unsent([[maybe_unused]] int socket) noexcept {
+  int count = 0;
+#if defined(SIOCOUTQ)
+  const int failed = checked(::ioctl(socket, SIOCOUTQ, &count));
+#elif defined(FIONWRITE)
+  const int failed = checked(::ioctl(socket, FIONWRITE, &count));
+#elif defined(SO_NWRITE)
+  socklen_t size = sizeof count;
+  const int failed =
+      checked(::getsockopt(socket, SOL_SOCKET, SO_NWRITE, &count, &size));
+#else
+  const int failed = -EOPNOTSUPP;
+#endif
+  return failed < 0 ? failed : count;
 }
 
 std::int64_t FileCalls::seek(int fd, std::int64_t offset, int whence) noexcept {

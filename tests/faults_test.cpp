@@ -186,6 +186,8 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.lock_range(file.get(), 0, 1) == 0);
   CHECK(files.sync(file.get(), false) == 0);
   const ssize_t sent = files.sendfile(fds[0], file.get(), 0, 1);
+  const std::int64_t unsent = files.unsent(fds[0]);
+  CHECK((unsent >= 0 || unsent == -EOPNOTSUPP));
   CHECK((sent == 1 || sent == -EINVAL || sent == -ENOSYS ||
          sent == -EOPNOTSUPP || sent == -ENOTSOCK));
   {
@@ -260,6 +262,7 @@ TEST_CASE("faults: every call goes through a plan and is counted", "[faults]") {
   CHECK(files.lock_range(-1, 0, 1) == -EIO);
   CHECK(files.sync(-1, false) == -EIO);
   CHECK(files.sendfile(-1, -1, 0, 1) == -EIO);
+  CHECK(files.unsent(-1) == -EIO);
   CHECK(files.duplicate(-1) == -EIO);
   CHECK(sys::poll_now(-1, POLLIN) == -EIO);
   CHECK(files.pipe(fds) == -EIO);

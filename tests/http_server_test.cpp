@@ -5,6 +5,8 @@
 // SPDX-License-Identifier: MIT
 #include "../net/http/server.hpp"
 
+#include <unistd.h>
+
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -839,6 +841,56 @@ TEST_CASE("http server: a stop ends who waits, and lets others finish",
   });
   CHECK(site.summary.cut == 0);
   CHECK(site.summary.served == 4);
+}
+
+// Of what has been sent, megabytes may lie in the system's buffers: room for
+// more comes rarely, though the client takes something all the time.
+TEST_CASE("http server: who takes little, but takes it, is not given up",
+          "[http]") {
+  if (MaybeShortIo::wanted()) return;  // then little is on its way
+  const std::string body(24 << 20, 'b');
+  char path[] = "/tmp/violet_http_test_XXXXXX";
+  const Fd file(::mkstemp(path));
+  REQUIRE(::ftruncate(file.get(), 24 << 20) == 0);
+  Site site;
+  site.options.stall_time = 10s;
+  site.router.get("/text", [&](http::Exchange& x) -> Task<> {
+    co_await x.send(200, "text/plain", body);
+  });
+  site.router.get("/file", [&](http::Exchange& x) -> Task<> {
+    const File opened = co_await open_file(path);
+    http::Selected about;
+    about.size = body.size();
+    co_await x.send_file(opened, about, "text/plain");
+  });
+  site.run([&](Site& s) -> Task<> {
+    for (const char* target : {"/text", "/file"}) {
+      CAPTURE(target);
+      const Fd client = dial(s.address);
+      REQUIRE(support::put(client.get(), get(target, "Connection: close\r\n")));
+      std::size_t got = 0;
+      // A receiver tells of room once a sixteenth of its buffer is free.
+      std::vector<char> room(512 * 1024);
+      for (int i = 0; i < 30; ++i) {
+        co_await violet::sleep(9s);
+        const ssize_t some = ::recv(client.get(), room.data(), room.size(), 0);
+        if (some > 0) got += static_cast<std::size_t>(some);
+      }
+      while (got < body.size()) {  // now as fast as it can
+        const ssize_t some = ::recv(client.get(), room.data(), room.size(), 0);
+        if (some == 0) break;
+        if (some > 0) got += static_cast<std::size_t>(some);
+        if (some < 0) co_await yield_now();
+      }
+      CHECK(got > body.size());
+    }
+    // Who takes nothing is.
+    const Fd client = dial(s.address);
+    REQUIRE(support::put(client.get(), get("/file")));
+    co_await violet::sleep(60s);
+  });
+  ::unlink(path);
+  CHECK(site.summary.cut == 0);
 }
 
 TEST_CASE("http server: a connection may be limited to some requests",

@@ -381,13 +381,14 @@ Task<> RoundTrip::watch_sending() {
   constexpr int kLooks = 8;
   const Duration pause = std::max<Duration>(options_.stall_time / kLooks,
                                             std::chrono::milliseconds(1));
-  const Slot& slot = *loan_.stream().connection().descriptor().slot();
-  std::uint64_t sent = slot.sent_bytes;
+  const Connection& connection = loan_.stream().connection();
+  const Slot& slot = *connection.descriptor().slot();
+  std::uint64_t taken = connection.taken_bytes();
   for (int quiet = 0; quiet < kLooks;) {
     co_await violet::sleep(pause);
-    const bool held_up = slot.writer != nullptr && slot.sent_bytes == sent;
+    const std::uint64_t before = std::exchange(taken, connection.taken_bytes());
+    const bool held_up = slot.writer != nullptr && taken == before;
     quiet = held_up ? quiet + 1 : 0;
-    sent = slot.sent_bytes;
   }
   throw_system(ETIMEDOUT,
                concat({"send body", limit_text(options_.stall_time)}));

@@ -445,7 +445,7 @@ bool ResponseEvent::send(std::string_view text) noexcept {
   if (!attempt_part(*part_)) return wait_on();
   error_ = part_->error();
   part_.reset();
-  sent_before_ = 0;
+  taken_.reset();
   return true;
 }
 
@@ -454,13 +454,13 @@ bool ResponseEvent::send(std::string_view text) noexcept {
 bool ResponseEvent::wait_on() noexcept {
   if (timer_.active()) return false;
   Loop& loop = loop_of(*job());
-  const std::size_t sent = part_->value() + 1;
-  if (sent == sent_before_) {
+  const std::uint64_t taken = whose_->connection().taken_bytes();
+  if (taken == taken_) {
     undo_part(*part_);
     error_ = ETIMEDOUT;
     return true;
   }
-  sent_before_ = sent;
+  taken_ = taken;
   const Duration limit = time_limit(whose_->options_->stall_time);
   const TimePoint moment = after(loop.now(), limit);
   if (moment == kNever || loop.timers().start(timer_, moment, *job())) {
@@ -573,6 +573,7 @@ Task<> Exchange::send_long(const File& file, ByteRange range,
   broken_ = true;
   while (range.size() > 0) {
     const std::uint64_t before = connection().sent_bytes();
+    const std::uint64_t taken = connection().taken_bytes();
     const std::uint64_t count = std::min(range.size(), kFileStep);
     const auto sent =
         co_await within(time_limit(options_->stall_time),
@@ -581,7 +582,9 @@ Task<> Exchange::send_long(const File& file, ByteRange range,
     // A limit that has passed may have let some of it out.
     const std::uint64_t moved = connection().sent_bytes() - before;
     if (sent && sent->ended) code = Fault::kCutShort;
-    if (!code && moved == 0) code = std::make_error_code(std::errc::timed_out);
+    if (!code && !sent && connection().taken_bytes() == taken) {
+      code = std::make_error_code(std::errc::timed_out);
+    }
     if (code) co_return;
     range.begin += moved;
   }

@@ -142,7 +142,7 @@ class [[nodiscard]] ResponseEvent : public Event {
   std::string_view text_;  // the caller's
   std::optional<Heirless<SendAllEvent>> part_;
   Timer timer_;
-  std::size_t sent_before_ = 0;  // when the timer was started
+  std::optional<std::uint64_t> taken_;  // when the timer was started
   bool sends_ = false;
   bool gathered_is_out_ = false;
   Text what_ = Text::kSent;
