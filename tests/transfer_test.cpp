@@ -222,6 +222,14 @@ TEST_CASE("transfer serve: what is malformed is 400", "[transfer]") {
   }
   CHECK(put({"Content-Range: bytes 0-4/10", "Upload-Id: two words"}, "12345") ==
         400);
+  // Two readers could take it for two pieces, or for two uploads.
+  CHECK(put({"Content-Range: bytes 0-4/10", "Content-Range: bytes 5-9/10"},
+            "12345") == 400);
+  CHECK(put({"Content-Range: bytes 0-4/10", "Upload-Id: a", "Upload-Id: b"},
+            "12345") == 400);
+  // Who got it would not know that it has to be unpacked.
+  CHECK(put({"Content-Encoding: gzip"}, "12345") == 415);
+  CHECK(put({"Content-Encoding: identity"}, "12345") == 201);
   // As many bytes as were announced, or it counts for nothing.
   CHECK(put({"Content-Range: bytes 0-4/10", "Transfer-Encoding: chunked"},
             "3\r\nabc\r\n0\r\n\r\n") == 400);

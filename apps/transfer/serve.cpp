@@ -304,12 +304,26 @@ bool is_empty_range(std::string_view text) {
   return text == "bytes 0--1/0";
 }
 
+/// Throws: http::Error for what would be stored as something else than it is.
+void check_fields(const http::Fields& fields) {
+  for (const std::string_view name : {"Content-Range", "Upload-Id"}) {
+    if (fields.count(name) < 2) continue;
+    throw http::Error(400, concat({"there is more than one ", name}));
+  }
+  for (const http::Field field : fields) {
+    if (!http::same_word(field.name, "Content-Encoding")) continue;
+    if (http::same_word(field.value, "identity")) continue;
+    throw http::Error(415, "a file is stored as it is, without a coding");
+  }
+}
+
 Task<> Service::put(http::Exchange& x) {
   const http::RequestHead& head = x.request();
   if (http::check_length_given(head) != http::Fault::kNone) {
     co_await x.refuse(411, "say how long the body is");
     co_return;
   }
+  check_fields(head.fields);
   const auto given = head.fields.find("Content-Range");
   if (!given || is_empty_range(*given)) {
     co_await put_whole(x);
