@@ -98,6 +98,10 @@ Semaphore::~Semaphore() {
       "jobs that use it");
 }
 
+std::optional<Permit> Semaphore::try_acquire() noexcept {
+  return take() ? std::optional<Permit>(Permit(*this)) : std::nullopt;
+}
+
 void AcquireEvent::undo() noexcept {
   if (leave(semaphore_.queue_)) semaphore_.give_back();
 }

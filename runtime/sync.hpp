@@ -236,10 +236,6 @@ inline AcquireEvent Semaphore::acquire() noexcept {
   return AcquireEvent(*this);
 }
 
-inline std::optional<Permit> Semaphore::try_acquire() noexcept {
-  return take() ? std::optional<Permit>(Permit(*this)) : std::nullopt;
-}
-
 // --------------------------------------------------------------------- mutex
 
 /// The job that a lock belongs to when `job` takes it, be it as a part of that

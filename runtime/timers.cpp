@@ -16,6 +16,11 @@ TimePoint after(TimePoint start, Duration duration) noexcept {
   return start + std::max(duration, Duration::zero());
 }
 
+bool Timers::before(const Entry& a, const Entry& b) noexcept {
+  if (a.deadline != b.deadline) return a.deadline < b.deadline;
+  return a.timer->sequence_ < b.timer->sequence_;
+}
+
 Timers::~Timers() {
   std::free(heap_);
 }

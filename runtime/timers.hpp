@@ -86,10 +86,7 @@ class Timers {
     Timer* timer;
   };
 
-  static bool before(const Entry& a, const Entry& b) noexcept {
-    if (a.deadline != b.deadline) return a.deadline < b.deadline;
-    return a.timer->sequence_ < b.timer->sequence_;
-  }
+  static bool before(const Entry& a, const Entry& b) noexcept;
 
   bool grow() noexcept;
   void put(std::uint32_t place, const Entry& entry) noexcept;
