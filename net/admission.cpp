@@ -118,8 +118,7 @@ class PeerLimit::Counts {
   std::unordered_map<Host, std::size_t, HashOfHost> places_;
 };
 
-PeerLimit::PeerLimit(std::size_t most)
-    : counts_(new Counts(most)) {}
+PeerLimit::PeerLimit(std::size_t most) : counts_(new Counts(most)) {}
 
 PeerLimit::~PeerLimit() = default;
 

@@ -201,9 +201,9 @@ class TaskGroup final : public Group {
   // Not started, oldest first. One that is killed there leaves its block
   // behind, ended, with a reference that start_delayed() gives back.
   Queue<JobBlock> delayed_;
-  Owned<Handles> handler_;  // null: a failure kills the siblings
-  bool failing_ = false;    // a child has failed, none has joined
-  bool killed_siblings_ = false;      // for that
+  Owned<Handles> handler_;        // null: a failure kills the siblings
+  bool failing_ = false;          // a child has failed, none has joined
+  bool killed_siblings_ = false;  // for that
   std::source_location failed_at_;
   List<WaitEvent, WaitEvent> joiners_;
   List<WaitEvent, WaitEvent> room_;

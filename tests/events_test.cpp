@@ -761,8 +761,7 @@ TEST_CASE("write: a waiting descriptor is registered once in its life",
   CHECK(counted.poller.changes == 0);
 }
 
-TEST_CASE("readable: the error_code form clears or sets the code",
-          "[events]") {
+TEST_CASE("readable: the error_code form clears or sets the code", "[events]") {
   play([]() -> Task<> {
     Pair pipe = make_pipe();
     auto code = std::make_error_code(std::errc::io_error);

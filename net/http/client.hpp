@@ -119,8 +119,8 @@ class Request {
   /// it goes out in chunks.
   /// Lifetime: the function is not copied, and outlives the exchange.
   template <class Writes>
-  requires std::same_as<std::invoke_result_t<Writes&, BodyWriter&>, Task<>>
-      Request& body(Writes& writes, std::optional<std::uint64_t> length = {}) {
+    requires std::same_as<std::invoke_result_t<Writes&, BodyWriter&>, Task<>>
+  Request& body(Writes& writes, std::optional<std::uint64_t> length = {}) {
     return written_by(&writes, call<Writes>, length);
   }
 
