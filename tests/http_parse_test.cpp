@@ -371,12 +371,19 @@ TEST_CASE("http parse: a version is of the form HTTP/1.1", "[http]") {
 
 TEST_CASE("http parse: what speaks no HTTP is refused at its first line end",
           "[http]") {
-  CHECK(request("\x16\x03\x01\x02\x00\x01\n"sv) == kBareLf);
-  CHECK(request("\x16\x03\x01\x02\x00\x01\r\n"sv) == kControl);
   CHECK(request("SSH-2.0-OpenSSH_9.2\r\n") ==
         "400 the first line is not method, target and version");
   CHECK(request("EHLO example.org\r\n") ==
         "400 the first line is not method, target and version");
+}
+
+TEST_CASE("http parse: what is no text is refused at its first byte",
+          "[http]") {
+  CHECK(request("\x16\x03\x01\x02"sv) == kControl);  // TLS
+  CHECK(request("\x16\x03\x01\x02\x00\x01\n"sv) == kControl);
+  CHECK(request("\r\n\x16"sv) == kControl);
+  CHECK(request("\0"sv) == kControl);
+  CHECK(request("G\x16"sv) == "more");
 }
 
 // ----------------------------------------------------------- lines and fields

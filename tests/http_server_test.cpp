@@ -408,6 +408,18 @@ TEST_CASE("http server: each fault has its status, and nothing follows it",
   });
 }
 
+TEST_CASE("http server: who speaks TLS hears at once that nobody else does",
+          "[http]") {
+  Site site;
+  site.router.get("/", hello);
+  site.run([](Site& s) -> Task<> {
+    const auto begin = Loop::current().now();
+    const std::string reply = co_await ask(s.address, "\x16\x03\x01", false);
+    CHECK(statuses(reply) == "400 close; ");
+    CHECK(Loop::current().now() - begin < s.options.head_time);
+  });
+}
+
 TEST_CASE("http server: a body that is broken or too long is refused",
           "[http]") {
   Site site;

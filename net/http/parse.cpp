@@ -64,6 +64,12 @@ Fault check_controls(std::string_view line) noexcept {
   return any ? Fault::kControl : Fault::kNone;
 }
 
+/// True for who speaks something else, such as TLS: there may be no end of a
+/// line for long, so that is told by the first byte.
+bool begins_no_text(char c) noexcept {
+  return is_control(c) && c != '\r' && c != '\n' && c != '\t';
+}
+
 bool is_blank(char c) noexcept {
   return c == ' ' || c == '\t';
 }
@@ -133,6 +139,10 @@ std::size_t HeadParser::end_cut_line(std::string_view bytes) {
 const char* HeadParser::take_lines(const char* p, const char* end) {
   const char* const begin = p;
   while (stage_ < Stage::kDone && p != end) {
+    if (stage_ == Stage::kFirstLine && begins_no_text(*p)) {
+      fail(Fault::kControl);
+      break;
+    }
     const char* stop = find_control(p, end);
     const bool clean = end - stop >= 2 && stop[0] == '\r' && stop[1] == '\n';
     stop = clean ? stop + 1 : find_line_end(stop, end);
