@@ -1204,3 +1204,21 @@ TEST_CASE(
   run(body());
   CHECK(contents(folder.file("f")) == data);
 }
+
+TEST_CASE("transfer store: what only looks like an upload holds up no cleaning",
+          "[transfer]") {
+  const Folder folder;
+  std::filesystem::create_symlink("/nowhere", folder.file(".a.upload"));
+  std::filesystem::create_directory(folder.file(".b.upload"));
+  const std::string data = "0123456789";
+  const auto body = [&]() -> Task<> {
+    Store store(folder.path());
+    co_await put(store, "c", data, {0, 5});
+    const std::size_t removed = co_await store.clean(0s);
+    CHECK(removed == 1);
+  };
+  const std::string said = support::errors_of([&] { run(body()); });
+  CHECK(contains(said, "open " + folder.file(".a.upload") + ": "));
+  CHECK(contains(said, "open " + folder.file(".b.upload") + ": "));
+  CHECK(folder.names() == Names{".a.upload", ".b.upload"});
+}

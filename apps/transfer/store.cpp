@@ -184,8 +184,12 @@ class Cleaning {
     if (code) throw std::system_error(code, concat({"open ", folder}));
     for (; !code && entry != fs::recursive_directory_iterator();
          entry.increment(code)) {
-      look_at(entry->path().parent_path().string(),
-              entry->path().filename().string());
+      try {
+        look_at(entry->path().parent_path().string(),
+                entry->path().filename().string());
+      } catch (const std::system_error& e) {  // not ours; the rest may be
+        violet::complain(e.what());
+      }
     }
     return removed_;
   }
