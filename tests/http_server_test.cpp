@@ -643,6 +643,59 @@ TEST_CASE("http server: a handler that is no coroutine may throw as others do",
   CHECK(site.log == "");
 }
 
+TEST_CASE("http server: what waits for nothing may be a plain function",
+          "[http]") {
+  Site site;
+  const std::string long_text(100'000, 'x');
+  site.router
+      .get("/", [](http::Exchange& x) { x.reply(200, "text/plain", "Here\n"); })
+      .post("/", [](http::Exchange& x) { x.reply(201, {}, "unread"); })
+      .get("/long",
+           [&](http::Exchange& x) { x.reply(200, "text/plain", long_text); })
+      .get("/mute", [](http::Exchange&) {})
+      .get("/says", [](http::Exchange&) { throw http::Error(410, "gone"); })
+      .get("/torn",
+           [](http::Exchange& x) {
+             x.reply(200, {}, "never seen");
+             throw std::runtime_error("out of ink");
+           })
+      .get("/twice",
+           [](http::Exchange& x) {
+             x.reply(200, {}, "one");
+             CHECK_THROWS_AS(x.reply(200, {}, "two"), Misuse);
+           })
+      .get("/later", [](http::Exchange& x) -> Task<> {
+        x.field("X", "y").reply(203, "text/plain", "as it returns");
+        co_await yield_now();
+      });
+  site.run([&](Site& s) -> Task<> {
+    std::string reply = co_await ask(
+        s.address, get("/") + get("/mute") + get("/says") + get("/"));
+    CHECK(statuses(reply) == "200; 500; 410; 200; ");
+    CHECK(contains(reply, "\r\n\r\nHere\n"));
+    reply = co_await ask(s.address, get("/later") + get("/twice") + get("/"));
+    CHECK(statuses(reply) == "203; 200; 200; ");
+    CHECK(contains(reply, "\r\nX: y\r\n"));
+    CHECK(contains(reply, "\r\n\r\nas it returns"));
+    reply = co_await ask(s.address,
+                         "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" + get("/later"));
+    CHECK_FALSE(contains(reply, "Here"));
+    CHECK(contains(reply, "\r\nContent-Length: 5\r\n"));
+    CHECK(contains(reply, "as it returns"));
+    reply = co_await ask(s.address, get("/long"));
+    CHECK(contains(reply, "\r\n\r\n" + long_text));
+    // A body that nobody reads comes after the answer, or not at all.
+    reply = co_await ask(
+        s.address,
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody" +
+            get("/"));
+    CHECK(statuses(reply) == "201; 200; ");
+    reply = co_await ask(s.address, get("/torn"));
+    CHECK(reply == "");
+  });
+  CHECK(contains(site.log, "out of ink"));
+}
+
 TEST_CASE("http server: a response that cannot be is a mistake", "[http]") {
   Site site;
   std::vector<std::string> misuses;

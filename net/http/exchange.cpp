@@ -351,18 +351,29 @@ void Exchange::write_head(int status, Framing framing, std::string_view type) {
   out_.resize(static_cast<std::size_t>(head.end() - out_.data()));
 }
 
+void Exchange::reply(int status, std::string_view type, std::string_view text) {
+  if (!begin_reply(status, type, text.size())) return;
+  out_.append(text);
+}
+
 ResponseEvent Exchange::send(int status, std::string_view type,
                              std::string_view text) {
-  check_value("Content-Type", type);
-  begin_response(status, {BodyKind::kLength, text.size()}, type);
-  if (bodiless_) return finish();
-  framer_.before(text.size());
-  framer_.end();
+  if (!begin_reply(status, type, text.size())) return flush();
   if (out_.size() + text.size() > kGathered) {
     return ResponseEvent(*this, text, ResponseEvent::Text::kSent);
   }
   out_.append(text);
   return flush();
+}
+
+/// All of a whole response but its text. Returns: true if that is to be sent.
+bool Exchange::begin_reply(int status, std::string_view type,
+                           std::size_t size) {
+  check_value("Content-Type", type);
+  begin_response(status, {BodyKind::kLength, size}, type);
+  if (!bodiless_) framer_.before(size);
+  framer_.end();
+  return !bodiless_;
 }
 
 Task<> Exchange::refuse(int status, std::string_view text) {

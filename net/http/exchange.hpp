@@ -219,7 +219,11 @@ class Exchange {
   Exchange& field(std::string_view name, std::uint64_t number);
   Exchange& date(std::string_view name, Time time);
 
-  /// A whole response. Without a type, no Content-Type is sent.
+  /// A whole response, which is sent when the handler returns: for handlers
+  /// that wait for nothing. Without a type, no Content-Type is sent.
+  void reply(int status, std::string_view type, std::string_view text);
+
+  /// The same, and waits until it is sent; a long text is not copied.
   /// Lifetime: the text outlives the wait.
   ResponseEvent send(int status, std::string_view type, std::string_view text);
   Coded<ResponseEvent> send(int status, std::string_view type,
@@ -297,6 +301,7 @@ class Exchange {
   void check_field(std::string_view name, std::string_view value) const;
   static void check_value(std::string_view name, std::string_view value);
   void begin_response(int status, Framing framing, std::string_view type = {});
+  bool begin_reply(int status, std::string_view type, std::size_t size);
   void write_head(int status, Framing framing, std::string_view type);
   void append_refusal(int status, std::string_view text);
   void check_begun() const;

@@ -115,7 +115,7 @@ const internal::Call* Router::find(const Route& route,
 
 // ------------------------------------------------------------------ answering
 
-Task<> Router::answer(Exchange& exchange) const {
+std::optional<Task<>> Router::answer(Exchange& exchange) const {
   const std::string_view method = exchange.request().method;
   for (const Route& route : routes_) {
     if (!fits(route, exchange.path(), exchange.parameters())) continue;

@@ -5,6 +5,9 @@
 //     router.get("/hello/{name}", hello);     // one part of a path, not empty
 //     router.put("/files/{path*}", store);    // all the rest of it
 //
+//     void front(http::Exchange& x) { x.reply(200, "text/plain", "Hello\n"); }
+//     Task<> hello(http::Exchange& x);        // may wait before it answers
+//
 // The path is decoded before it is compared, so there is one way to write each.
 // Of several patterns that fit, the one whose first difference is a word before
 // a {name}, and that before a {name*}, counts; in what order they were given
@@ -20,6 +23,7 @@
 
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -36,15 +40,23 @@ namespace internal {
 class Call {
  public:
   virtual ~Call() = default;
-  virtual Task<> operator()(Exchange& exchange) const = 0;
+
+  /// Returns: nothing if a plain function has done all there is to do.
+  virtual std::optional<Task<>> operator()(Exchange& exchange) const = 0;
 };
 
 template <class Handler>
 class CallOf final : public Call {
  public:
   explicit CallOf(Handler handler) : handler_(std::move(handler)) {}
-  Task<> operator()(Exchange& exchange) const override {
-    return handler_(exchange);
+  std::optional<Task<>> operator()(Exchange& exchange) const override {
+    using Result = std::invoke_result_t<const Handler&, Exchange&>;
+    if constexpr (std::is_void_v<Result>) {
+      handler_(exchange);
+      return std::nullopt;
+    } else {
+      return handler_(exchange);
+    }
   }
 
  private:
@@ -53,11 +65,16 @@ class CallOf final : public Call {
 
 }  // namespace internal
 
+template <class Result>
+concept TaskOrNothing =
+    std::same_as<Result, Task<>> || std::same_as<Result, void>;
+
 /// What answers an exchange: a function, or an object with a const operator(),
-/// so that several loops may share it.
+/// so that several loops may share it. Without anything to wait for, it may be
+/// a plain function, which calls Exchange::reply().
 template <class F>
 concept Handler = requires(const std::decay_t<F>& f, Exchange& exchange) {
-  { f(exchange) } -> std::same_as<Task<>>;
+  { f(exchange) } -> TaskOrNothing;
 };
 
 class Router {
@@ -89,9 +106,10 @@ class Router {
     return *this;
   }
 
-  /// Answers a request. Suspends, Throws: as the handler does.
+  /// Has the handler answer a request. Throws: as a plain function does, or
+  /// what makes a task. Returns: what is still to be done, if anything.
   /// Cost: the path is compared with one pattern after the other.
-  Task<> answer(Exchange& exchange) const;
+  std::optional<Task<>> answer(Exchange& exchange) const;
 
  private:
   enum class Kind : std::uint8_t { kWord, kName, kRest };  // the first is best

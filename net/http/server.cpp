@@ -180,9 +180,13 @@ Task<> Conversation::run() {
       break;
     }
     violet::internal::Outcome<void> outcome;
-    co_await violet::internal::into(outcome, answer());
+    std::optional<Task<>> task = answer(outcome.error);
+    if (task) co_await violet::internal::into(outcome, *task);
     if (outcome.error || !exchange_.is_whole()) {
       co_await complete(outcome.error);
+    } else if (!exchange_.out_.empty()) {
+      std::error_code unheard;
+      co_await exchange_.flush(unheard);
     }
     if (!exchange_.keeps_ || exchange_.broken_) break;
     rest();
@@ -209,27 +213,17 @@ Task<> Conversation::refuse_head(Found found) {
   co_await exchange_.flush(unheard);
 }
 
-namespace {
-
-Task<> failed(std::exception_ptr error) {
-  std::rethrow_exception(error);
-  co_return;
-}
-
-}  // namespace
-
-/// Has the handler answer. One that is no coroutine throws right here.
-Task<> Conversation::answer() {
+/// Has the handler answer. Returns: what is to be waited for, if anything.
+std::optional<Task<>> Conversation::answer(std::exception_ptr& error) {
   exchange_.begin();
   const Fault fault = check();
   if (fault != Fault::kNone) {
     exchange_.last_ = true;
     return exchange_.refuse(http::status_of(fault), text_of(fault));
   }
-  std::optional<Task<>> answer;
-  std::exception_ptr error =
-      caught([&] { answer.emplace(router_.answer(exchange_)); });
-  return answer ? std::move(*answer) : failed(std::move(error));
+  std::optional<Task<>> task;
+  error = caught([&] { task = router_.answer(exchange_); });
+  return task;
 }
 
 /// Does what a handler has left to do, or says that it has failed.
@@ -242,7 +236,9 @@ Task<> Conversation::complete(std::exception_ptr error) {
   if (exchange_.broken_) co_return;  // or a limit of the handler's own cut it
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
   std::error_code unheard;
-  if (!exchange_.framer_.ended()) co_await exchange_.finish(unheard);
+  if (!exchange_.framer_.ended() || !exchange_.out_.empty()) {
+    co_await exchange_.finish(unheard);
+  }
   if (unheard) co_return;
   if (exchange_.keeps_ && !exchange_.body_done()) co_await drop_rest();
 }

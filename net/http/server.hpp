@@ -34,6 +34,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -114,7 +115,7 @@ class Conversation {
   void complain_of_peer(const std::exception_ptr& error) noexcept;
   bool lingers() const noexcept;
   Task<> refuse_head(Found found);
-  Task<> answer();
+  std::optional<Task<>> answer(std::exception_ptr& error);
   Task<> complete(std::exception_ptr error);
   Fault check();
   Task<> recover(const std::exception_ptr& error);
