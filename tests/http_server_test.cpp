@@ -918,7 +918,7 @@ TEST_CASE("http server: who takes little, but takes it, is not given up",
   const Fd file(::mkstemp(path));
   REQUIRE(::ftruncate(file.get(), 24 << 20) == 0);
   Site site;
-  site.options.stall_time = 10s;
+  site.options.stall_time = 30s;
   site.router.get("/text", [&](http::Exchange& x) -> Task<> {
     co_await x.send(200, "text/plain", body);
   });
@@ -932,10 +932,12 @@ TEST_CASE("http server: who takes little, but takes it, is not given up",
     for (const char* target : {"/text", "/file"}) {
       CAPTURE(target);
       const Fd client = dial(s.address);
+      // A receiver tells of room once a sixteenth of its buffer is free.
+      const int buffer = 256 * 1024;
+      ::setsockopt(client.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
       REQUIRE(support::put(client.get(), get(target, "Connection: close\r\n")));
       std::size_t got = 0;
-      // A receiver tells of room once a sixteenth of its buffer is free.
-      std::vector<char> room(512 * 1024);
+      std::vector<char> room(128 * 1024);
       for (int i = 0; i < 30; ++i) {
         co_await violet::sleep(9s);
         const ssize_t some = ::recv(client.get(), room.data(), room.size(), 0);
@@ -952,7 +954,7 @@ TEST_CASE("http server: who takes little, but takes it, is not given up",
     // Who takes nothing is.
     const Fd client = dial(s.address);
     REQUIRE(support::put(client.get(), get("/file")));
-    co_await violet::sleep(60s);
+    co_await violet::sleep(120s);
   });
   ::unlink(path);
   CHECK(site.summary.cut == 0);

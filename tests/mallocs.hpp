@@ -2,15 +2,15 @@
 //
 // Whichever test file includes this brings the malloc of the whole program;
 // all bring the same. The sanitizers have their own, which find more than a
-// count does: VIOLET_COUNTS_MALLOC tells whether there is one.
-// SPDX-License-Identifier: MIT
+// count does, and libkqueue takes memory for its own: VIOLET_COUNTS_MALLOC
+// tells whether there is one. SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cstddef>
 #include <cstdlib>
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !defined(VIOLET_KQUEUE) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #if !defined(__has_feature)
 #define VIOLET_COUNTS_MALLOC
 #elif !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
