@@ -2,8 +2,9 @@
 //
 // Whichever test file includes this brings the malloc of the whole program;
 // all bring the same. The sanitizers have their own, which find more than a
-// count does, and libkqueue takes memory for its own: VIOLET_COUNTS_MALLOC
-// tells whether there is one. SPDX-License-Identifier: MIT
+// count does, and libkqueue takes memory as it likes. VIOLET_COUNTS_MALLOC
+// tells whether there is one.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <cstddef>
