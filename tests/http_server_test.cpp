@@ -696,6 +696,39 @@ TEST_CASE("http server: what waits for nothing may be a plain function",
   CHECK(contains(site.log, "out of ink"));
 }
 
+TEST_CASE("http server: a text that nobody awaited ends the connection",
+          "[http]") {
+  Site site;
+  const std::string large(20'000, 'B');
+  site.router.get("/", hello)
+      .get("/sent",
+           [&](http::Exchange& x) {
+             const auto dropped = x.send(200, "text/plain", large);
+             (void)dropped;
+           })
+      .get("/written",
+           [&](http::Exchange& x) -> Task<> {
+             x.start(200);
+             const auto dropped = x.write(large);
+             (void)dropped;
+             co_await x.flush();
+           })
+      .get("/small", [](http::Exchange& x) {
+        const auto dropped = x.send(200, "text/plain", "went out all the same");
+        (void)dropped;
+      });
+  site.run([&](Site& s) -> Task<> {
+    std::string reply = co_await ask(s.address, get("/sent") + get("/"));
+    CHECK_FALSE(contains(reply, "Hello"));
+    reply = co_await ask(s.address, get("/written") + get("/"));
+    CHECK_FALSE(contains(reply, "Hello"));
+    reply = co_await ask(s.address, get("/small") + get("/"));
+    CHECK(statuses(reply) == "200; 200; ");
+  });
+  CHECK(contains(site.log, "/sent was not sent: co_await what send() and"));
+  CHECK(contains(site.log, "/written was not sent"));
+}
+
 TEST_CASE("http server: a response that cannot be is a mistake", "[http]") {
   Site site;
   std::vector<std::string> misuses;

@@ -80,7 +80,7 @@ void Exchange::begin() {
   parameters_.count = 0;
   fields_.clear();
   failure_.clear();
-  begun_ = bodiless_ = invited_ = head_out_ = false;
+  begun_ = bodiless_ = owes_text_ = invited_ = head_out_ = false;
   keeps_ = false;
 }
 
@@ -360,6 +360,7 @@ ResponseEvent Exchange::send(int status, std::string_view type,
                              std::string_view text) {
   if (!begin_reply(status, type, text.size())) return flush();
   if (out_.size() + text.size() > kGathered) {
+    owes_text_ = true;
     return ResponseEvent(*this, text, ResponseEvent::Text::kSent);
   }
   out_.append(text);
@@ -405,6 +406,7 @@ ResponseEvent Exchange::write(std::string_view piece) {
     out_.append(piece);
     return ResponseEvent(*this);
   }
+  owes_text_ = true;
   return ResponseEvent(*this, piece,
                        piece.size() < kGathered ? ResponseEvent::Text::kGathered
                                                 : ResponseEvent::Text::kSent);
@@ -486,6 +488,7 @@ bool ResponseEvent::end(int error) noexcept {
   error_ = error;
   stop_timer();
   whose_->broken_ = error != 0;
+  if (!text_.empty()) whose_->owes_text_ = false;
   return true;
 }
 

@@ -316,6 +316,7 @@ class Exchange {
 
   /// True if nothing of it is left to do.
   bool is_whole() const noexcept {
+    if (owes_text_) return false;
     return begun_ && !broken_ && !failure_ && framer_.ended() && body_done();
   }
 
@@ -331,12 +332,13 @@ class Exchange {
   std::string out_;          // what is to be sent
   std::uint64_t requests_ = 0;
   bool begun_ = false;
-  bool bodiless_ = false;  // nothing of the response's body is sent
-  bool head_out_ = false;  // of the response, at least in part
-  bool invited_ = false;   // the client has been told to send its body
-  bool keeps_ = false;     // the connection stays open after this
-  bool last_ = false;      // it must not
-  bool broken_ = false;    // nothing more can be said on it
+  bool bodiless_ = false;   // nothing of the response's body is sent
+  bool owes_text_ = false;  // some was announced, and nobody has awaited it
+  bool head_out_ = false;   // of the response, at least in part
+  bool invited_ = false;    // the client has been told to send its body
+  bool keeps_ = false;      // the connection stays open after this
+  bool last_ = false;       // it must not
+  bool broken_ = false;     // nothing more can be said on it
 };
 
 }  // namespace violet::http

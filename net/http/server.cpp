@@ -234,6 +234,13 @@ Task<> Conversation::complete(std::exception_ptr error) {
     co_await recover(exchange_.failure_);
   }
   if (exchange_.broken_) co_return;  // or a limit of the handler's own cut it
+  if (exchange_.owes_text_) {
+    exchange_.broken_ = true;
+    throw_error(
+        Misuse(concat({"violet: ", exchange_.path(),
+                       " was not sent: co_await what send() and write() "
+                       "return, or call reply()"})));
+  }
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
   std::error_code unheard;
   if (!exchange_.framer_.ended() || !exchange_.out_.empty()) {
