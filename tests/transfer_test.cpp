@@ -208,6 +208,37 @@ TEST_CASE("transfer serve: how far an upload is, and a way to give it up",
   CHECK(contains(done, "\r\nUpload-Missing: \r\n"));
 }
 
+TEST_CASE("transfer serve: a piece whose message is broken completes nothing",
+          "[transfer]") {
+  Folder folder;
+  Server server(folder);
+  const Words piece{"Content-Range: bytes 0-4/5", "Transfer-Encoding: chunked"};
+  REQUIRE(status_of(server.ask("PUT", "/f", {}, "old")) == 201);
+  for (const char* body :
+       {"5\r\nhello\r\n7\r\nmoremor\r\n0\r\n\r\n", "5\r\nhello\r\nZZ\r\n"}) {
+    CAPTURE(body);
+    CHECK(status_of(server.ask("PUT", "/f", piece, body)) == 400);
+    CHECK(contents(folder.file("f")) == "old");
+  }
+  const char* const right = "5\r\nhello\r\n0\r\n\r\n";
+  CHECK(status_of(server.ask("PUT", "/f", piece, right)) == 200);
+  CHECK(contents(folder.file("f")) == "hello");
+}
+
+TEST_CASE("transfer serve: a journal that is far too long takes no memory",
+          "[transfer]") {
+  Folder folder;
+  const std::string journal = folder.file(".f.upload");
+  std::ofstream(journal) << "";
+  REQUIRE(::truncate(journal.c_str(), off_t{1} << 40) == 0);
+  Server server(folder);
+  CHECK(status_of(server.ask("PUT", "/f", {"Content-Range: bytes 0-1/4"},
+                             "ab")) == 202);
+  CHECK(status_of(server.ask("PUT", "/f", {"Content-Range: bytes 2-3/4"},
+                             "cd")) == 201);
+  CHECK(contents(folder.file("f")) == "abcd");
+}
+
 TEST_CASE("transfer serve: what is malformed is 400", "[transfer]") {
   const Folder folder;
   Server server(folder);

@@ -57,11 +57,15 @@ std::vector<std::string_view> words_of(std::string_view line) {
   return words;
 }
 
-/// All of an open file.
+/// What a journal may come to: some thousand ranges, noted a few times over.
+/// One that is longer is none of ours.
+constexpr std::int64_t kMostBytes = std::int64_t{4} << 20;
+
+/// All of an open file, or as much as a journal has.
 std::string text_of_file(int fd, const std::string& path) {
   const std::int64_t size = sys::file_calls->file_size(fd);
   if (size < 0) throw_system(static_cast<int>(-size), concat({"size ", path}));
-  std::string text(static_cast<std::size_t>(size), '\0');
+  std::string text(static_cast<std::size_t>(std::min(size, kMostBytes)), '\0');
   std::size_t got = 0;
   while (got < text.size()) {
     const ssize_t count = sys::uninterrupted([&] {

@@ -481,8 +481,10 @@ Task<> PieceSink::commit(std::size_t count) {
   writer_->commit(count);
   pending_.end = at_;
   const bool full = at_ == gaps_.front().end;
-  if (!full && pending_.size() < store_.options_.note_bytes) co_return;
-  co_await settle();
+  const bool last = full && gaps_.size() == 1;  // finish() has it noted
+  if (!last && (full || pending_.size() >= store_.options_.note_bytes)) {
+    co_await settle();
+  }
   if (!full) co_return;
   gaps_.erase(gaps_.begin());
   enter_gap();
@@ -518,7 +520,9 @@ bool PieceSink::note() {
   ByteSet after = journal.upload().received;
   after.add(pending_);
   const bool whole = after.has_all(piece_.size);
+  const ByteRange added = std::exchange(pending_, {at_, at_});
   if (whole) check_condition();  // what is noted as whole will be published
+  pending_ = added;
   journal.add(pending_);
   const bool replaced = whole && journal.publish();
   progress_ = progress_of(name_, journal.upload());
@@ -532,6 +536,7 @@ Task<Progress> PieceSink::finish() {
     throw Refused(Why::kBadPiece,
                   concat({left(), " bytes of the range have not come"}));
   }
+  if (pending_.size() > 0) co_await settle();
   if (noted_) co_return progress_;
   // All of it was there before; how far the rest is may have changed since.
   const std::optional<Progress> now = co_await store_.progress(name_);
@@ -542,13 +547,15 @@ Task<Progress> PieceSink::finish() {
 }
 
 Task<> PieceSink::keep() {
-  if (!writer_ || gaps_.empty()) co_return;
+  if (!writer_ || pending_.size() == 0) co_return;
   bool failed = false;
   try {
     co_await writer_->flush();
   } catch (const std::system_error&) {  // full: but what is there is there
     failed = true;
   }
+  // What was refused completes no file: its last byte has to come again.
+  if (gaps_.empty()) --pending_.end;
   if (failed) pending_.end = std::min(pending_.end, writer_->file().position());
   co_await note_pending();
 }

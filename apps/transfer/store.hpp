@@ -207,12 +207,14 @@ class PieceSink final : public Sink {
   /// Bytes that are still to come.
   std::uint64_t left() const noexcept { return piece_.range.end - at_; }
 
-  /// All has come. Returns: the state of the upload, with these bytes.
+  /// All has come, and nothing was wrong with it. Returns: the state of the
+  /// upload, with these bytes.
   /// Throws: std::system_error; Refused: kGivenUp; kOtherVersion if these are
-  /// the last and the condition holds no more. Then they are not noted.
+  /// the last and the condition holds no more.
   violet::Task<Progress> finish();
 
-  /// No more will come: notes what has. Also after an error of the disk.
+  /// No more will come: notes what has, but for the last byte of a range, so
+  /// that no file is completed by this. Also after an error of the disk.
   violet::Task<> keep();
 
  private:
