@@ -3,6 +3,8 @@
 #include "catch.hpp"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -467,6 +469,29 @@ TEST_CASE(
       Get::command(server.url, folder.file("no/such/f"), {"--quiet"}));
   CHECK(nowhere.wait().code == 1);
   CHECK(contains(nowhere.err(), "No such file or directory"));
+}
+
+TEST_CASE("transfer get: only a plain file is replaced", "[transfer]") {
+  const Folder folder;
+  const std::string url = "http://127.0.0.1:1/f";
+  const std::string fifo = folder.file("fifo");
+  const std::string link = folder.file("link");
+  const std::string other = folder.file("other");
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  REQUIRE(::symlink("/etc/hostname", link.c_str()) == 0);
+  REQUIRE(::symlink("/etc/hostname", (other + ".part").c_str()) == 0);
+  const auto refusal = [&](const std::string& file) {
+    Program get(Get::command(url, file, {}));
+    CHECK(get.wait().code == 2);
+    return get.err();
+  };
+  CHECK(contains(refusal(fifo), "fifo' is no plain file, and would be"));
+  CHECK(contains(refusal(link), "link' is no plain file"));
+  CHECK(contains(refusal(other), "other.part' is no plain file"));
+  CHECK(contains(refusal("/dev/null"), "'/dev/null' is no plain file"));
+  CHECK(contains(refusal(folder.path()), "is a folder: add the name of a"));
+  CHECK(contains(refusal(folder.path() + '/'), "/' is no name of a file"));
+  CHECK(folder.names() == Names{"fifo", "link", "other.part"});
 }
 
 TEST_CASE("transfer get: what is wrong on the command line is told",

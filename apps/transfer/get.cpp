@@ -12,6 +12,7 @@
 // SPDX-License-Identifier: MIT
 #include "get.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,9 @@ std::string digest_of(const http::Fields& fields) {
 }
 
 // ------------------------------------------------------------ what is there
+
+// A state is some lines; one that is longer is none of ours.
+constexpr std::uint64_t kMostState = std::uint64_t{4} << 20;
 
 /// Which bytes are there and who fetches the others. All loops share it.
 class Book {
@@ -250,9 +254,11 @@ http::Request Get::request(const Version& version, ByteRange range) const {
 
 /// What an earlier run has left. Returns: false if that is nothing.
 Task<bool> Get::resume(ByteSet& have) {
-  std::string text;
   try {
-    text = co_await read_file(state_path_);
+    const File state = co_await open_file(state_path_);
+    const std::uint64_t length = co_await state.size();
+    if (length > kMostState) co_return false;  // none of ours
+    const std::string text = co_await read_file(state_path_);
     const File part = co_await open_file(part_path_);
     const std::uint64_t size = co_await part.size();
     const bool right =
@@ -558,6 +564,20 @@ Task<> Get::leave() {
 
 }  // namespace
 
+/// What is renamed over FILE replaces it, whatever that is; so it may only be
+/// a plain file, and so may what is kept beside it.
+void check_plain(const Args& args, const std::string& path) {
+  struct stat status;
+  const bool there = ::lstat(path.c_str(), &status) == 0;
+  if (there && S_ISDIR(status.st_mode)) {
+    args.refuse({"'", path, "' is a folder: add the name of a file"});
+  }
+  if (there && !S_ISREG(status.st_mode)) {
+    args.refuse(
+        {"'", path, "' is no plain file, and would be replaced by one"});
+  }
+}
+
 int get(int argc, char** argv) {
   Errand settings;
   Args args("transfer",
@@ -571,6 +591,11 @@ int get(int argc, char** argv) {
   const http::Url url = http::Url::parse(settings.url, refusal);
   if (!refusal.empty()) args.refuse({refusal});
   settings.url = url.text();
+  if (settings.file.empty() || settings.file.back() == '/') {
+    args.refuse({"'", settings.file, "' is no name of a file"});
+  }
+  check_plain(args, settings.file);
+  check_plain(args, settings.file + ".part");
   Get errand(settings);
   return run_program(settings.threads,
                      [&](int index) { return errand.work(index); });
