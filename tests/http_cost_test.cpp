@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -199,6 +200,24 @@ TEST_CASE("http cost: an answer is one recv, one send and no memory",
     check_mallocs(costs, 0);
     CHECK(costs.calls() == "recv 100; send 100; ");
     CHECK(costs.registrations() == 0);
+  });
+}
+
+TEST_CASE("http cost: the Date of a new second takes no memory",
+          "[http][cost]") {
+  http::Router router;
+  router.get("/", greet);
+  beside(router, [](Address address, auto& poller) -> Task<> {
+    const std::string request = get("/");
+    const Bare client(address);
+    client.send(request);
+    const std::size_t size = co_await client.learn();
+    const Costs costs(poller);
+    for (const auto start = std::time(nullptr); std::time(nullptr) <= start;) {
+    }
+    client.send(request);
+    co_await client.drop(size);
+    check_mallocs(costs, 0);
   });
 }
 

@@ -28,16 +28,21 @@ Time now() noexcept {
       std::chrono::system_clock::now());
 }
 
+// "Date: ", the date, CR LF.
+constexpr std::string_view kDateName = "Date: ";
+using DateField = std::array<char, kDateName.size() + kDateSize + 2>;
+
 /// The Date that all responses of this second have.
-const std::array<char, 37>& date_field() {
-  thread_local std::time_t second = 0;
-  thread_local std::array<char, 37> text;  // "Date: ", 29 characters, CR LF
+const DateField& date_field() {
+  thread_local std::time_t second = -1;
+  thread_local DateField text;
   const std::time_t current = std::time(nullptr);
   if (current != second) {
-    std::string line = "Date: ";
-    append_date(line, Time(std::chrono::seconds(current)));
-    line += "\r\n";
-    line.copy(text.data(), text.size());
+    kDateName.copy(text.data(), kDateName.size());
+    write_date(std::span(text).subspan<kDateName.size(), kDateSize>(),
+               Time(std::chrono::seconds(current)));
+    text[text.size() - 2] = '\r';
+    text[text.size() - 1] = '\n';
     second = current;
   }
   return text;

@@ -154,7 +154,7 @@ int century_of(Time now) noexcept {
 
 }  // namespace
 
-void append_date(std::string& out, Time time) {
+void write_date(std::span<char, kDateSize> into, Time time) noexcept {
   using namespace std::chrono;
   constexpr Time kFirst = sys_days(year(1) / 1 / 1);
   constexpr Time kLast = sys_days(year(9999) / 12 / 31) + seconds(86399);
@@ -164,7 +164,10 @@ void append_date(std::string& out, Time time) {
   const auto clock = static_cast<unsigned>((time - days).count());
   const auto year_number = static_cast<unsigned>(static_cast<int>(date.year()));
 
-  char text[] = "Sun, 06 Nov 1994 08:49:37 GMT";
+  constexpr std::string_view kForm = "Sun, 06 Nov 1994 08:49:37 GMT";
+  static_assert(kForm.size() == kDateSize);
+  char* const text = into.data();
+  kForm.copy(text, kDateSize);
   kDays[weekday(days).c_encoding()].copy(text, 3);
   put_two(text + 5, static_cast<unsigned>(date.day()));
   kMonths[static_cast<unsigned>(date.month()) - 1].copy(text + 8, 3);
@@ -173,7 +176,12 @@ void append_date(std::string& out, Time time) {
   put_two(text + 17, clock / 3600);
   put_two(text + 20, clock / 60 % 60);
   put_two(text + 23, clock % 60);
-  out.append(text, sizeof text - 1);
+}
+
+void append_date(std::string& out, Time time) {
+  std::array<char, kDateSize> text;
+  write_date(text, time);
+  out.append(text.data(), text.size());
 }
 
 std::string date_text(Time time) {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -151,8 +152,11 @@ std::string size_text(std::uint64_t bytes);
 
 using Time = std::chrono::sys_seconds;
 
-/// Appends "Sun, 06 Nov 1994 08:49:37 GMT". Years before 1 and after 9999 have
+inline constexpr std::size_t kDateSize = 29;
+
+/// Writes "Sun, 06 Nov 1994 08:49:37 GMT". Years before 1 and after 9999 have
 /// no such form; the first or the last second that has one stands for them.
+void write_date(std::span<char, kDateSize> into, Time time) noexcept;
 void append_date(std::string& out, Time time);
 std::string date_text(Time time);
 
