@@ -40,18 +40,11 @@ Task<> Errand::pause(int& attempt, Setback setback) const {
 
 void Errand::refuse(std::string_view method, const http::Response& reply,
                     std::string_view said) const {
-  std::string why = answer_text(method, reply);
+  std::string why = concat(
+      {method, " ", url, ": ", reply.status(), " ", reply.head().reason});
   if (!said.empty()) why = concat({why, ": ", said});
   if (!may_pass(reply.status())) throw Rejected(why);
-  const auto now = std::chrono::floor<std::chrono::seconds>(
-      std::chrono::system_clock::now());
-  throw Deferred(why, wait_of(reply.fields(), now));
-}
-
-std::string Errand::answer_text(std::string_view method,
-                                const http::Response& reply) const {
-  return concat(
-      {method, " ", url, ": ", reply.status(), " ", reply.head().reason});
+  throw Deferred(why, wait_of(reply.fields(), http::current_time()));
 }
 
 Setback what_may_pass() {

@@ -59,14 +59,11 @@ struct Errand {
   violet::Task<> pause(int& attempt, Setback setback) const;
 
   /// Throws: Deferred or Rejected, whichever stands for a reply that is not
-  /// what was wanted, with what the server says of it.
+  /// what was wanted: "PUT http://127.0.0.1:8080/a: 507 Insufficient Storage",
+  /// with what the server says of it.
   [[noreturn]] void refuse(std::string_view method,
                            const violet::http::Response& reply,
                            std::string_view said = {}) const;
-
-  /// "PUT http://127.0.0.1:8080/a: 507 Insufficient Storage"
-  std::string answer_text(std::string_view method,
-                          const violet::http::Response& reply) const;
 };
 
 /// However often the server is asked, it will not do it.

@@ -84,7 +84,7 @@ std::string digest_of(const http::Fields& fields) {
 // ------------------------------------------------------------ what is there
 
 // A state is some lines; one that is longer is none of ours.
-constexpr std::uint64_t kMostState = std::uint64_t{4} << 20;
+constexpr std::size_t kMostState = std::size_t{4} << 20;
 
 /// Which bytes are there and who fetches the others. All loops share it.
 class Book {
@@ -255,10 +255,7 @@ http::Request Get::request(const Version& version, ByteRange range) const {
 /// What an earlier run has left. Returns: false if that is nothing.
 Task<bool> Get::resume(ByteSet& have) {
   try {
-    const File state = co_await open_file(state_path_);
-    const std::uint64_t length = co_await state.size();
-    if (length > kMostState) co_return false;  // none of ours
-    const std::string text = co_await read_file(state_path_);
+    const std::string text = co_await read_file(state_path_, kMostState);
     const File part = co_await open_file(part_path_);
     const std::uint64_t size = co_await part.size();
     const bool right =

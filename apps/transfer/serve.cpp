@@ -104,9 +104,7 @@ Condition condition_of(const http::Exchange& x) {
     std::string tag;
     if (there != nullptr) selected = http::about_file(*there, tag);
     selected.exists = there != nullptr;
-    const auto now = std::chrono::floor<std::chrono::seconds>(
-        std::chrono::system_clock::now());
-    return http::evaluate(head, selected, now).status == 0;
+    return http::evaluate(head, selected, http::current_time()).status == 0;
   };
 }
 

@@ -23,11 +23,6 @@ constexpr std::size_t kGathered = 16 * 1024;
 // What is sent of a file before it is looked whether the client takes any.
 constexpr std::uint64_t kFileStep = std::uint64_t{64} << 20;
 
-Time now() noexcept {
-  return std::chrono::floor<std::chrono::seconds>(
-      std::chrono::system_clock::now());
-}
-
 // "Date: ", the date, CR LF.
 constexpr std::string_view kDateName = "Date: ";
 using DateField = std::array<char, kDateName.size() + kDateSize + 2>;
@@ -119,38 +114,35 @@ bool Exchange::holds_body() const noexcept {
          stream_.buffered().empty();
 }
 
-Task<std::string_view> Exchange::read(std::error_code& code) {
+/// Awaits what `begin(body)` makes, which brings a T.
+template <class T, class Begin>
+Task<T> Exchange::read_with(Begin begin, std::error_code& code) {
   code.clear();
-  std::string_view piece;
+  T brought{};
   if (body_ && holds_body() && !head_out_) co_await invite(code);
   if (body_ && !code) {
     const auto got =
-        co_await within(time_limit(options_->stall_time), body_->read(code));
+        co_await within(time_limit(options_->stall_time), begin(*body_));
     if (got) {
-      piece = *got;
+      brought = *got;
     } else {
       code = stalled();
     }
   }
   failure_ = code;
-  co_return piece;
+  co_return brought;
+}
+
+Task<std::string_view> Exchange::read(std::error_code& code) {
+  const auto begin = [&code](BodyReader& body) { return body.read(code); };
+  return read_with<std::string_view>(begin, code);
 }
 
 Task<std::size_t> Exchange::read(std::span<char> into, std::error_code& code) {
-  code.clear();
-  std::size_t count = 0;
-  if (body_ && holds_body() && !head_out_) co_await invite(code);
-  if (body_ && !code) {
-    const auto got = co_await within(time_limit(options_->stall_time),
-                                     body_->read(into, code));
-    if (got) {
-      count = *got;
-    } else {
-      code = stalled();
-    }
-  }
-  failure_ = code;
-  co_return count;
+  const auto begin = [into, &code](BodyReader& body) {
+    return body.read(into, code);
+  };
+  return read_with<std::size_t>(begin, code);
 }
 
 Task<std::string_view> Exchange::read() {
@@ -520,7 +512,7 @@ void ResponseEvent::raise() const {
 Task<> Exchange::send_file(const File& file, const Selected& about,
                            std::string_view type, std::error_code& code) {
   code.clear();
-  const Verdict verdict = evaluate(request(), about, now());
+  const Verdict verdict = evaluate(request(), about, current_time());
   describe_file(about);
   if (verdict.status == 304) {
     co_await send(304, {}, {}, code);

@@ -291,6 +291,8 @@ class Exchange {
   // The request.
   void begin();
   Fault read_path();
+  template <class T, class Begin>
+  Task<T> read_with(Begin begin, std::error_code& code);
   Task<> invite(std::error_code& code);
   bool holds_body() const noexcept;
   bool may_drop_rest() const noexcept;

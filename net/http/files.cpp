@@ -146,8 +146,7 @@ Selected about_file(const sys::FileStatus& status, std::string& tag) {
   about.etag = ETag{false, tag};
   // A time that is still to come would be no Last-Modified (RFC 9110, section
   // 8.8.2.1), and in a second that is not over more may change.
-  const auto now = std::chrono::floor<std::chrono::seconds>(
-      std::chrono::system_clock::now());
+  const Time now = current_time();
   const Time modified = time_of(status);
   if (modified <= now) about.modified = modified;
   about.modified_is_strong = modified + std::chrono::seconds(1) < now;

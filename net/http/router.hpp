@@ -63,18 +63,18 @@ class CallOf final : public Call {
   Handler handler_;
 };
 
-}  // namespace internal
-
 template <class Result>
 concept TaskOrNothing =
     std::same_as<Result, Task<>> || std::same_as<Result, void>;
+
+}  // namespace internal
 
 /// What answers an exchange: a function, or an object with a const operator(),
 /// so that several loops may share it. Without anything to wait for, it may be
 /// a plain function, which calls Exchange::reply().
 template <class F>
 concept Handler = requires(const std::decay_t<F>& f, Exchange& exchange) {
-  { f(exchange) } -> TaskOrNothing;
+  { f(exchange) } -> internal::TaskOrNothing;
 };
 
 class Router {

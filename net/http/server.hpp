@@ -20,10 +20,9 @@
 //
 // What a handler throws concerns its client only. An Error and a Fault have
 // their status, LimitExceeded is 413, anything else 500 and a line on stderr.
-// A handler that is told by a std::error_code that the body is broken, and
-// returns, has the same answered.
 // If the response has begun by then, the connection is closed in the middle of
-// it, so that nobody takes a part for the whole.
+// it, so that nobody takes a part for the whole. A handler that is told by a
+// std::error_code that the body is broken, and returns, has the same answered.
 //
 // A stop ends at once who awaits a request, and the others after their
 // response.

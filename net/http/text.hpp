@@ -152,6 +152,12 @@ std::string size_text(std::uint64_t bytes);
 
 using Time = std::chrono::sys_seconds;
 
+/// The second that it is.
+inline Time current_time() noexcept {
+  return std::chrono::floor<std::chrono::seconds>(
+      std::chrono::system_clock::now());
+}
+
 inline constexpr std::size_t kDateSize = 29;
 
 /// Writes "Sun, 06 Nov 1994 08:49:37 GMT". Years before 1 and after 9999 have
