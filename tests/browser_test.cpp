@@ -129,6 +129,17 @@ class Files {
   Words paths_;
 };
 
+/// Uploads the files by each of the ways that the page has.
+void check_every_way(const Files& files) {
+  for (const char* way : {"drop", "dropFromOutside", "choose", "plain"}) {
+    CAPTURE(way);
+    const Folder folder;
+    Server server(folder);
+    Step(way, server, files.paths()).finish();
+    files.check_stored(folder);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("browser: files of every size arrive, however they are given",
@@ -141,13 +152,7 @@ TEST_CASE("browser: files of every size arrive, however they are given",
         (std::size_t{12} << 20) + 1}) {
     files.add("size-" + std::to_string(size), noise(size, ++seed));
   }
-  for (const char* way : {"drop", "dropFromOutside", "choose", "plain"}) {
-    CAPTURE(way);
-    const Folder folder;
-    Server server(folder);
-    Step(way, server, files.paths()).finish();
-    files.check_stored(folder);
-  }
+  check_every_way(files);
 }
 
 TEST_CASE("browser: names that need escaping come through as they are",
@@ -160,13 +165,7 @@ TEST_CASE("browser: names that need escaping come through as they are",
         "javascript:alert(1)", " lead trail "}) {
     files.add(name, name);
   }
-  for (const char* way : {"drop", "dropFromOutside", "choose", "plain"}) {
-    CAPTURE(way);
-    const Folder folder;
-    Server server(folder);
-    Step(way, server, files.paths()).finish();
-    files.check_stored(folder);
-  }
+  check_every_way(files);
 }
 
 TEST_CASE("browser: what is refused says why, and hinders nothing else",
