@@ -645,8 +645,10 @@ TEST_CASE("crawler: Ctrl-C does not wait for threads that wait for pages",
 TEST_CASE("crawler: a thread that cannot be made is told in one line",
           "[ladder]") {
   if (support::kSanitized) return;  // its shadow is larger than the limit
+  // Large stacks: there is no room for a fifth one, but for all else.
   Words shell{"/bin/sh", "-c",
-              "ulimit -v 600000; exec \"$0\" --pages 400 --delay 1ms"};
+              "ulimit -S -s 131072; ulimit -v 600000; "
+              "MALLOC_ARENA_MAX=1 exec \"$0\" --pages 400 --delay 1ms"};
   shell.push_back(build_path("crawler"));
   Program crawler(shell);
   CHECK(crawler.wait().code == 1);
