@@ -206,11 +206,15 @@ bool Journal::read_line(std::string_view line) {
 }
 
 bool Journal::has_part() const {
-  sys::FileNumber which;
+  sys::FileStatus status;
   const std::string path = place_.part(upload_.token);
-  const int type = sys::calls->file_at(path.c_str(), which);
-  if (type != -ENOENT) check(type, "look at", path);
-  return type == S_IFREG;
+  const int found = sys::file_calls->status_at(path.c_str(), status);
+  if (found == -ENOENT) return false;
+  check(found, "look at", path);
+  const auto& ranges = upload_.received.ranges();
+  const std::uint64_t least = ranges.empty() ? 0 : ranges.back().end;
+  const auto size = static_cast<std::uint64_t>(status.size);
+  return status.type == S_IFREG && least <= size && size <= upload_.size;
 }
 
 bool Journal::still_published() const {

@@ -117,7 +117,8 @@ class Journal {
   /// True if the upload is done, and its file is what it has become.
   bool still_published() const;
 
-  /// True if the file for the bytes is there.
+  /// True if the file for the bytes is there, and as long as it must be: had
+  /// somebody cut it, what was noted would be read as zeros.
   bool has_part() const;
 
   /// Forgets the upload, and removes its bytes.

@@ -601,7 +601,7 @@ int serve(int argc, char** argv) {
             0, ~std::uint64_t{0});
   args.time("--timeout", "give up who stalls, 0: never (30s)",
             settings.timeout);
-  args.time("--keep", "forget an upload to which nothing comes (1440m)",
+  args.time("--keep", "forget an abandoned upload, 0: never (1440m)",
             settings.keep);
   server.add_manners(args);
   args.parse(argc, argv);

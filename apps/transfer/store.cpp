@@ -174,7 +174,8 @@ std::int64_t modified_ns(const std::string& path) {
 /// One look through a folder. Blocks.
 class Cleaning {
  public:
-  explicit Cleaning(violet::Duration age) : before_(now_ns() - age.count()) {}
+  explicit Cleaning(violet::Duration age)
+      : before_(age > violet::Duration::zero() ? now_ns() - age.count() : 0) {}
 
   std::size_t look_through(const std::string& folder) {
     namespace fs = std::filesystem;
@@ -513,7 +514,8 @@ bool PieceSink::note() {
   Journal journal(place_);
   const Journal::Taken taken = journal.take(false);
   if (taken == Journal::Taken::kBusy) return false;
-  if (journal.upload().token != token_) {
+  const bool cut = !journal.upload().done && !journal.has_part();
+  if (journal.upload().token != token_ || cut) {
     throw Refused(Why::kGivenUp,
                   concat({"the upload of '", name_, "' was given up"}));
   }

@@ -134,8 +134,8 @@ class Store {
   violet::Task<bool> give_up(std::string name);
 
   /// Removes what nobody will ask for again: uploads to which nothing was
-  /// added for `age`, and whole bodies whose process is no more. Looks into
-  /// folders, too. Returns: how many.
+  /// added for `age` (0: none of these), and whole bodies whose process is no
+  /// more. Looks into folders, too. Returns: how many.
   violet::Task<std::size_t> clean(violet::Duration age);
 
  private:
