@@ -30,7 +30,8 @@ const char* const kWrong[] = {
     "spawn_arguments",     "generator_await", "generator_reference",
     "generator_aggregate", "drop_generator",  "send_aggregate",
     "channel_item",        "offload_task",    "offload_arguments",
-    "offload_closure",     "offload_view",
+    "offload_closure",     "offload_view",    "handler_mutable",
+    "handler_result",
 };
 
 /// How many lines the whole answer may have. Each `#include` on the way to

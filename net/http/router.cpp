@@ -54,8 +54,8 @@ bool Router::same(const std::vector<Part>& a,
                     });
 }
 
-void Router::add(std::string_view method, std::string_view pattern,
-                 std::unique_ptr<internal::Call> call) {
+void Router::keep(std::string_view method, std::string_view pattern,
+                  std::unique_ptr<internal::Call> call) {
   if (!is_token(method)) {
     throw_error(Misuse(concat({"violet: '", method, "' is no method"})));
   }

@@ -83,15 +83,15 @@ class Router {
   Router(Router&&) noexcept = default;
   Router& operator=(Router&&) noexcept = default;
 
-  template <Handler F>
+  template <class F>
   Router& get(std::string_view pattern, F&& handler) {
     return add("GET", pattern, std::forward<F>(handler));
   }
-  template <Handler F>
+  template <class F>
   Router& put(std::string_view pattern, F&& handler) {
     return add("PUT", pattern, std::forward<F>(handler));
   }
-  template <Handler F>
+  template <class F>
   Router& post(std::string_view pattern, F&& handler) {
     return add("POST", pattern, std::forward<F>(handler));
   }
@@ -99,10 +99,16 @@ class Router {
   /// For any method; of HEAD and OPTIONS, too. Lifetime: the handler is moved
   /// or copied here, and must live as long as any exchange. Throws: Misuse for
   /// a pattern that is none, or that has a handler for that method already.
-  template <Handler F>
+  template <class F>
   Router& add(std::string_view method, std::string_view pattern, F&& handler) {
-    using Held = internal::CallOf<std::decay_t<F>>;
-    add(method, pattern, std::make_unique<Held>(std::forward<F>(handler)));
+    constexpr bool kAnswers = Handler<F>;  // no notes on why not
+    static_assert(kAnswers,
+                  "violet: a handler takes an http::Exchange&, returns Task<> "
+                  "or void, and is const if it is an object (not mutable)");
+    if constexpr (kAnswers) {
+      using Held = internal::CallOf<std::decay_t<F>>;
+      keep(method, pattern, std::make_unique<Held>(std::forward<F>(handler)));
+    }
     return *this;
   }
 
@@ -127,8 +133,8 @@ class Router {
     std::vector<Method> methods;
   };
 
-  void add(std::string_view method, std::string_view pattern,
-           std::unique_ptr<internal::Call> call);
+  void keep(std::string_view method, std::string_view pattern,
+            std::unique_ptr<internal::Call> call);
   static std::vector<Part> parse(std::string_view pattern);
   static bool before(const std::vector<Part>& a,
                      const std::vector<Part>& b) noexcept;

@@ -270,11 +270,13 @@ Task<> Conversation::recover(const std::exception_ptr& error) {
     if (exchange_.options_->log == Log::kVerbose) complain_of_peer(error);
     co_return;
   }
-  if (exchange_.begun_ || exchange_.broken_ || status == 0) {
+  if (exchange_.broken_ || status == 0) {
     exchange_.broken_ = true;
     std::rethrow_exception(error);
   }
-  if (status == 500) complain_of_peer(error);
+  if (exchange_.begun_ || status == 500) complain_of_peer(error);
+  exchange_.broken_ = exchange_.begun_;
+  if (exchange_.broken_) co_return;
   // Who was too slow for his body is not waited for (RFC 9110, 15.5.9).
   if (status == 408) exchange_.last_ = true;
   exchange_.fields_.clear();
