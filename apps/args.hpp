@@ -102,11 +102,15 @@ class Args {
         if (help) print_usage();
         continue;
       }
-      if (equals == argument.npos && i + 1 == argc) {
+      std::string_view value;
+      if (equals != argument.npos) {
+        value = argument.substr(equals + 1);
+      } else if (i + 1 < argc) {
+        value = argv[++i];
+      }
+      if (value.empty()) {
         refuse({"option '", flag, "' needs a value, ", option.word});
       }
-      const std::string_view value =
-          equals == argument.npos ? argv[++i] : argument.substr(equals + 1);
       if (!set(option, value)) {
         refuse({"option '", flag, "' takes ", expected(option), ", not '",
                 value, "'"});
@@ -166,6 +170,7 @@ class Args {
   [[gnu::cold]] bool take_positional(std::string_view argument) {
     for (Positional& positional : positionals_) {
       if (positional.given) continue;
+      if (argument.empty()) refuse({positional.word, " is empty"});
       *positional.value = argument;
       return positional.given = true;
     }
@@ -259,7 +264,7 @@ class Args {
       refuse({"unexpected argument '", whole, "'"});
     }
     const char* best = nullptr;
-    std::size_t least = 4;  // further away it is no slip of the finger
+    std::size_t least = 3;  // further away it is no slip of the finger
     for (const Option& option : options_) {
       const std::size_t distance = edits(flag, option.flag);
       if (distance >= least) continue;

@@ -608,7 +608,8 @@ TEST_CASE("echo: a bad option is one line and exit code 2", "[echo]") {
       {{"--port", "-1"}, "'-1'"},
       {{"--port", "65536"}, "'65536'"},
       {{"--port", "80 "}, "'80 '"},
-      {{"--port", ""}, "--port"},
+      {{"--port", ""}, "option '--port' needs a value"},
+      {{"--host="}, "option '--host' needs a value, ADDRESS; try --help"},
       {{"--port="}, "--port"},
       {{"--port=0x50"}, "'0x50'"},
       {{"--port", "99999999999999999999"}, "'99999999999999999999'"},
@@ -626,7 +627,9 @@ TEST_CASE("echo: a bad option is one line and exit code 2", "[echo]") {
       {{"--help=all"}, "option '--help' takes no value"},
       {{"-h=all"}, "option '--help' takes no value"},
       {{"--port", "1\n2\x1b\x7f\t3"}, "not '1?2???3'; try --help"},
-      {{"--pört\n"}, "unknown option '--pört?' (did you mean '--port'?)"},
+      {{"--prt\n"}, "unknown option '--prt?' (did you mean '--port'?)"},
+      {{"--pört"}, "unknown option '--pört' (did you mean '--port'?)"},
+      {{"--bogus"}, "unknown option '--bogus'; try --help"},
       {{"stray"}, "unexpected argument 'stray'"},
       {{"--quiet", "stray"}, "unexpected argument 'stray'"},
       {{""}, "unexpected argument ''"},
@@ -678,7 +681,8 @@ TEST_CASE("echo: what cannot be listened on is one line and exit code 2",
           "[echo]") {
   const Run nowhere({"--host", ""});
   CHECK(nowhere.end.code == 2);
-  CHECK(nowhere.err == "echo: --host: an address is needed; try --help\n");
+  CHECK(nowhere.err ==
+        "echo: option '--host' needs a value, ADDRESS; try --help\n");
   const Run shared({"--host", "unix:/tmp/x", "--loops", "2"});
   CHECK(shared.end.code == 2);
   CHECK(contains(shared.err, "--loops needs a TCP address"));

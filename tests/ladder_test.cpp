@@ -184,7 +184,7 @@ TEST_CASE("ladder: a --host that is no address is told in one line",
       return run.err;
     };
     const std::string begin = std::string(name) + ": --host: ";
-    CHECK(error_of("") == begin + "an address is needed; try --help\n");
+    CHECK(contains(error_of(""), "option '--host' needs a value, ADDRESS"));
     CHECK(error_of("fo\no") ==
           begin +
               "address 'fo?o' (neither an IPv4 nor an IPv6 address nor "

@@ -548,6 +548,8 @@ TEST_CASE("transfer store: names that are refused", "[transfer]") {
         {"\xe2\x82", Why::kBadName},
         {std::string("nul\0", 4), Why::kBadName},
         {"new\nline", Why::kBadName},
+        {"\x7f", Why::kBadName},
+        {"next\xc2\x85line", Why::kBadName},
         {".hidden", Why::kHidden},
         {"folder/.hidden", Why::kHidden},
         {".folder/f", Why::kHidden},

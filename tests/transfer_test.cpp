@@ -1017,6 +1017,11 @@ TEST_CASE("transfer: mistakes on the command line", "[transfer]") {
   CHECK(said({"serve", "--prot", "1"}, 2) ==
         "transfer: unknown option '--prot' (did you mean '--port'?); try "
         "--help\n");
+  CHECK(said({"serve", "--dir", ""}, 2) ==
+        "transfer: option '--dir' needs a value, FOLDER; try --help\n");
+  CHECK(said({"put", "", "http://h/"}, 2) ==
+        "transfer: FILE is empty; try --help\n");
+  CHECK(said({"get", ""}, 2) == "transfer: URL is empty; try --help\n");
   CHECK(said({"serve", "--port", "0", "--dir", "/nowhere"}, 1) ==
         "transfer: open /nowhere: No such file or directory\n");
 }

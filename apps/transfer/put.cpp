@@ -267,7 +267,7 @@ Task<Put::State> Put::ask_once(http::Client& client) {
   const http::Response reply = co_await client.head(url);
   State state;
   const http::Fields& fields = reply.fields();
-  if (may_pass(reply.status())) settings_.refuse("PUT", reply);
+  if (may_pass(reply.status())) settings_.refuse("HEAD", reply);
   if (!fields.find("Upload-Protocol")) co_return state;
   state.knows_pieces = true;
   state.missing = {{0, size_}};

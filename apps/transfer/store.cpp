@@ -46,6 +46,18 @@ bool is_utf8(std::string_view text) noexcept {
   return more == 0;
 }
 
+/// Of ASCII, or U+0080 to U+009F. The text is UTF-8.
+bool has_control(std::string_view text) noexcept {
+  char before = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) return true;
+    if (before == '\xc2' && byte < 0xa0) return true;
+    before = c;
+  }
+  return false;
+}
+
 void check_segment(std::string_view segment) {
   const auto refuse = [&](Why why, std::string_view what) {
     throw Refused(why, concat({"the name '", segment, "' ", what}));
@@ -59,10 +71,7 @@ void check_segment(std::string_view segment) {
     refuse(Why::kBadName, "is too long");
   }
   if (!is_utf8(segment)) refuse(Why::kBadName, "is not UTF-8");
-  for (const char c : segment) {
-    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-    if (control) refuse(Why::kBadName, "has a control character");
-  }
+  if (has_control(segment)) refuse(Why::kBadName, "has a control character");
 }
 
 /// Blocks. Returns: the type of what is there, 0 if nothing is.
