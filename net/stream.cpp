@@ -132,7 +132,7 @@ bool StreamCore::move_to(std::size_t size) noexcept {
   char* const other = storage_of(size);
   if (other == nullptr) return false;
   const std::size_t count = unread();
-  std::memcpy(other, begin, count);
+  if (count > 0) std::memcpy(other, begin, count);
   release();
   storage = begin = other;
   end = other + count;

@@ -260,6 +260,44 @@ TEST_CASE("http server: the best pattern answers, whatever their order",
   });
 }
 
+TEST_CASE("http server: what is asked again is answered as before", "[http]") {
+  const auto tell = [](const char* who) {
+    return [who](http::Exchange& x) {
+      const std::string_view given = x.parameter("name");
+      x.reply(200, {}, concat({who, " ", x.path(), " ", given, "! "}));
+    };
+  };
+  http::Router inner;
+  inner.get("/inner/{name}", tell("inner"));
+  Site site;
+  site.router.get("/{name}", tell("first"))
+      .get("/a/{name}", tell("second"))
+      .get("/inner/{name*}", [&](http::Exchange& x) -> Task<> {
+        std::optional<Task<>> rest = inner.answer(x);
+        if (rest) co_await std::move(*rest);
+      });
+  site.run([](Site& s) -> Task<> {
+    std::string all;
+    for (const char* path :
+         {"/x", "/x", "/x", "/a/x", "/a/x", "/y", "/inner/x", "/inner/x",
+          "/inner/x", "/none/x", "/none/x", "/x", "/%78", "/%78"}) {
+      all += get(path);
+    }
+    const std::string replies = co_await ask(s.address, all);
+    std::string said;
+    http::Pieces lines(replies, '\n');
+    for (std::string_view line; lines.next(line);) {
+      const auto end = line.find('!');
+      if (end != line.npos) said += concat({line.substr(0, end), "; "});
+      if (line.starts_with("404 ")) said += "404; ";
+    }
+    CHECK(said ==
+          "first /x x; first /x x; first /x x; second /a/x x; second /a/x x; "
+          "first /y y; inner /inner/x x; inner /inner/x x; inner /inner/x x; "
+          "404; 404; first /x x; first /x x; first /x x; ");
+  });
+}
+
 TEST_CASE("http server: a pattern that is none is refused", "[http]") {
   http::Router router;
   router.get("/{a}/b", hello);

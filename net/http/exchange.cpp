@@ -23,25 +23,60 @@ constexpr std::size_t kGathered = 16 * 1024;
 // What is sent of a file before it is looked whether the client takes any.
 constexpr std::uint64_t kFileStep = std::uint64_t{64} << 20;
 
-// "Date: ", the date, CR LF.
-constexpr std::string_view kDateName = "Date: ";
-using DateField = std::array<char, kDateName.size() + kDateSize + 2>;
-
-/// The Date that all responses of this second have.
-const DateField& date_field() {
-  thread_local std::time_t second = -1;
-  thread_local DateField text;
-  const std::time_t current = std::time(nullptr);
-  if (current != second) {
-    kDateName.copy(text.data(), kDateName.size());
-    write_date(std::span(text).subspan<kDateName.size(), kDateSize>(),
-               Time(std::chrono::seconds(current)));
-    text[text.size() - 2] = '\r';
-    text[text.size() - 1] = '\n';
-    second = current;
+/// Adds text where there is room for it.
+class Adder {
+ public:
+  explicit Adder(char* to) noexcept : end_(to) {}
+  Adder& operator<<(std::string_view text) noexcept {
+    std::memcpy(end_, text.data(), text.size());
+    end_ += text.size();
+    return *this;
   }
-  return text;
-}
+  Adder& operator<<(std::uint64_t number) noexcept {
+    end_ = std::to_chars(end_, end_ + 20, number).ptr;
+    return *this;
+  }
+  Adder& operator<<(Time time) noexcept {
+    write_date(std::span<char, kDateSize>(end_, kDateSize), time);
+    end_ += kDateSize;
+    return *this;
+  }
+  const char* end() const noexcept { return end_; }
+
+ private:
+  char* end_;
+};
+
+/// What each response begins with: its first line, and the Date of this second.
+/// The last one is kept, since most responses have the same.
+class Opening {
+ public:
+  constexpr Opening() noexcept {}
+  std::string_view of(int status) noexcept {
+    const std::time_t now = std::time(nullptr);
+    if (now != second_ || status != status_) write(status, now);
+    return {text_.data(), size_};
+  }
+
+ private:
+  static constexpr std::size_t kMostReason = 80;
+
+  void write(int status, std::time_t now) noexcept {
+    Adder text(text_.data());
+    text << "HTTP/1.1 " << static_cast<std::uint64_t>(status) << " "
+         << reason_of(status).substr(0, kMostReason)
+         << "\r\nDate: " << Time(std::chrono::seconds(now)) << "\r\n";
+    size_ = static_cast<std::size_t>(text.end() - text_.data());
+    status_ = status;
+    second_ = now;
+  }
+
+  std::time_t second_ = 0;
+  int status_ = 0;  // none
+  std::size_t size_ = 0;
+  std::array<char, 64 + kMostReason> text_{};
+};
+constinit thread_local Opening opening;
 
 bool is_the_servers(std::string_view name) noexcept {
   return same_word(name, "Content-Length") || same_word(name, "Date") ||
@@ -77,7 +112,7 @@ void Exchange::begin() {
   if (framing.kind != BodyKind::kNone) {
     body_.emplace(stream_, framing, options_->body);
   }
-  parameters_.count = 0;
+  if (!parser_.repeats()) router_ = nullptr;
   fields_.clear();
   failure_.clear();
   begun_ = bodiless_ = owes_text_ = invited_ = head_out_ = false;
@@ -85,6 +120,7 @@ void Exchange::begin() {
 }
 
 Fault Exchange::read_path() {
+  if (parser_.repeats()) return Fault::kNone;  // it is there
   // An authority or an asterisk has none.
   path_.clear();
   if (request().parts.path.empty()) return Fault::kNone;
@@ -226,7 +262,10 @@ void Exchange::check_field(std::string_view name,
 void Exchange::check_value(std::string_view name, std::string_view value) {
   using violet::http::internal::all_are;
   using violet::http::internal::kValue;
-  if (all_are(kValue, value) && trimmed(value).size() == value.size()) return;
+  const auto blank = [](char c) { return c == ' ' || c == '\t'; };
+  const bool trim =
+      value.empty() || (!blank(value.front()) && !blank(value.back()));
+  if (trim && all_are(kValue, value)) return;
   throw_error(Misuse(concat({"violet: the value of the field ", name,
                              " cannot be sent: it has a control character, "
                              "or a space at an end"})));
@@ -287,51 +326,14 @@ void Exchange::begin_response(int status, Framing framing,
   framer_ = BodyFramer(bodiless_ ? Framing{BodyKind::kUntilClose, 0} : framing);
 }
 
-namespace {
-
-/// Adds text where there is room for it.
-class Adder {
- public:
-  explicit Adder(char* to) noexcept : end_(to) {}
-  Adder& operator<<(std::string_view text) noexcept {
-    std::memcpy(end_, text.data(), text.size());
-    end_ += text.size();
-    return *this;
-  }
-  template <std::size_t kSize>
-  Adder& operator<<(const std::array<char, kSize>& text) noexcept {
-    return *this << std::string_view(text.data(), kSize);
-  }
-  Adder& operator<<(char c) noexcept {
-    *end_++ = c;
-    return *this;
-  }
-  Adder& operator<<(std::uint64_t number) noexcept {
-    end_ = std::to_chars(end_, end_ + 20, number).ptr;
-    return *this;
-  }
-  const char* end() const noexcept { return end_; }
-
- private:
-  char* end_;
-};
-
-char digit(int number) noexcept {
-  return static_cast<char>('0' + number % 10);
-}
-
-}  // namespace
-
 // One piece of memory, filled without looking again whether it suffices.
 void Exchange::write_head(int status, Framing framing, std::string_view type) {
-  constexpr std::size_t kRest = 160;  // all but the texts that are counted
-  const std::string_view reason = reason_of(status);
+  constexpr std::size_t kRest = 100;  // all but the texts that are counted
+  const std::string_view first = opening.of(status);
   const std::size_t begin = out_.size();
-  out_.resize(begin + kRest + reason.size() + fields_.size() + type.size());
+  out_.resize(begin + kRest + first.size() + fields_.size() + type.size());
   Adder head(out_.data() + begin);
-  head << "HTTP/1.1 " << digit(status / 100) << digit(status / 10)
-       << digit(status) << ' ' << reason << "\r\n"
-       << date_field();
+  head << first;
   if (!fields_.empty()) head << fields_;
   if (!type.empty()) head << "Content-Type: " << type << "\r\n";
   if (framing.kind == BodyKind::kLength) {
@@ -385,10 +387,7 @@ Task<> Exchange::refuse(int status, std::string_view text) {
 /// The whole answer to what is no request.
 void Exchange::append_refusal(int status, std::string_view text) {
   out_.clear();
-  out_.append("HTTP/1.1 ");
-  append_number(out_, static_cast<std::uint64_t>(status));
-  out_.append(" ").append(reason_of(status)).append("\r\n");
-  out_.append(date_field().data(), date_field().size());
+  out_.append(opening.of(status));
   out_.append("Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
   append_number(out_, text.size() + 1);
   out_.append("\r\nConnection: close\r\n\r\n").append(text).append("\n");

@@ -99,6 +99,11 @@ struct Parameters {
 
 class Conversation;
 class Exchange;
+class Router;
+
+namespace internal {
+class Call;
+}
 
 /// Writing a response: sends what has been gathered and a text after it, or
 /// has nothing to do. Takes a timer only where the client takes nothing.
@@ -275,11 +280,11 @@ class Exchange {
 
   /// The options of its server.
   const Options& options() const noexcept { return *options_; }
-  Parameters& parameters() noexcept { return parameters_; }
 
  private:
   friend class Conversation;
   friend class ResponseEvent;
+  friend class Router;
 
   Exchange(Connection&& connection, const Options& options)
       : stream_(std::move(connection)),
@@ -326,8 +331,10 @@ class Exchange {
   const Options* options_;
   RequestParser parser_;
   std::string path_;
-  Parameters parameters_;
-  std::optional<BodyReader> body_;  // none: the request has none
+  const Router* router_ = nullptr;        // which has chosen
+  const internal::Call* call_ = nullptr;  // this one to answer
+  Parameters parameters_;                 // with these
+  std::optional<BodyReader> body_;        // none: the request has none
   BodyFramer framer_;
   std::error_code failure_;  // what the last read has met
   std::string fields_;       // of the response

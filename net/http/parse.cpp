@@ -108,6 +108,7 @@ std::size_t HeadParser::feed(std::string_view bytes) {
     known_ = false;
     if (bytes.substr(0, text_.size()) == text_) {
       stage_ = Stage::kDone;
+      repeats_ = true;
       return text_.size();
     }
     forget();
@@ -222,7 +223,7 @@ void HeadParser::forget() noexcept {
   text_.clear();
   entries_.clear();
   line_ = 0;
-  known_ = false;
+  known_ = repeats_ = false;
   fault_ = Fault::kNone;
   skipped_ = false;
   folded_ = false;

@@ -70,6 +70,9 @@ class HeadParser {
   bool done() const noexcept { return stage_ == Stage::kDone; }
   Fault fault() const noexcept { return fault_; }
 
+  /// Once done(): true if the last head had the same bytes.
+  bool repeats() const noexcept { return repeats_; }
+
   /// True while nothing of a message has come but an empty line.
   bool idle() const noexcept {
     return stage_ == Stage::kFirstLine && (known_ || between_lines());
@@ -149,6 +152,7 @@ class HeadParser {
   Stage stage_;
   Fault fault_ = Fault::kNone;
   bool known_ = false;    // text_, entries_ and the head are the last one's
+  bool repeats_ = false;  // and were so for the one before
   bool skipped_ = false;  // the empty line before a request
   bool folded_ = false;   // some value has a line end in it, until unfold()
 };

@@ -115,16 +115,25 @@ const internal::Call* Router::find(const Route& route,
 
 // ------------------------------------------------------------------ answering
 
-std::optional<Task<>> Router::answer(Exchange& exchange) const {
+/// Returns: null if no handler fits.
+const internal::Call* Router::choose(Exchange& exchange) const noexcept {
   const std::string_view method = exchange.request().method;
   for (const Route& route : routes_) {
-    if (!fits(route, exchange.path(), exchange.parameters())) continue;
+    if (!fits(route, exchange.path(), exchange.parameters_)) continue;
     const internal::Call* call = find(route, method);
     if (call == nullptr && method == "HEAD") call = find(route, "GET");
-    if (call == nullptr) continue;
-    return (*call)(exchange);
+    if (call != nullptr) return call;
   }
-  return refuse(exchange);
+  return nullptr;
+}
+
+std::optional<Task<>> Router::answer(Exchange& exchange) const {
+  // What is asked again has its answer from whom it had it before.
+  if (std::exchange(exchange.router_, this) != this) {
+    exchange.call_ = choose(exchange);
+  }
+  if (exchange.call_ == nullptr) return refuse(exchange);
+  return (*exchange.call_)(exchange);
 }
 
 namespace {

@@ -144,6 +144,7 @@ class Router {
                    Parameters& parameters) noexcept;
   static const internal::Call* find(const Route& route,
                                     std::string_view method) noexcept;
+  const internal::Call* choose(Exchange& exchange) const noexcept;
   Task<> refuse(Exchange& exchange) const;
 
   std::vector<Route> routes_;  // the best that may fit first

@@ -62,10 +62,9 @@ inline bool is(std::uint8_t kind, char c) noexcept {
 
 /// True if each byte is of that kind; also for an empty text.
 inline bool all_are(std::uint8_t kind, std::string_view text) noexcept {
-  for (const char c : text) {
-    if (!is(kind, c)) return false;
-  }
-  return true;
+  std::uint8_t common = kind;
+  for (const char c : text) common &= kKinds[static_cast<unsigned char>(c)];
+  return common == kind;
 }
 
 /// -1 for what is no hexadecimal digit.
