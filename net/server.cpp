@@ -427,7 +427,9 @@ class Handlers::NextEvent final : public Event {
 };
 
 // A place in a shared limit is held only once there is a client for it: an
-// idle server must not keep it from a busy one.
+// idle server must not keep it from a busy one. Even while a loop looks whether
+// there is one it takes no place if a client may come without: another loop
+// might turn its own away for that.
 bool Handlers::NextEvent::attempt() noexcept {
   Loop& loop = handlers_.loop();
   handlers_.look_after(*job());
@@ -438,14 +440,15 @@ bool Handlers::NextEvent::attempt() noexcept {
   }
   WaitQueue& room = *handlers_.room_;
   leave(room, handlers_.last_in_line_);
-  const bool placed =
-      handlers_.newcomer_ == nullptr && room.empty() && handlers_.take_room();
-  if (placed || handlers_.takes_visitors()) {
+  const bool first = handlers_.newcomer_ == nullptr && room.empty();
+  const bool visits = handlers_.takes_visitors();
+  bool placed = first && !visits && handlers_.take_room();
+  if (placed || visits) {
     const bool done = accept_one();
+    const bool came = done && accepted_->accept.error() == 0;
+    if (came && first && visits) placed = handlers_.take_room();
+    if (!came && placed && handlers_.shared_) handlers_.shared_->give_back();
     handlers_.place_taken_ = placed;
-    if (placed && (!done || accepted_->accept.error() != 0)) {
-      if (handlers_.shared_) handlers_.shared_->give_back();
-    }
     if (done) {
       undo();
       return true;

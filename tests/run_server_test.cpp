@@ -159,6 +159,21 @@ TEST_CASE("run_server: limits hold for all loops together",
   }
 }
 
+TEST_CASE("run_server: a loop that looks for clients has no other's turned away",
+          "[run_server][threads]") {
+  ServerOptions options;
+  options.max_connections = 2;
+  options.when_full = turn_away;
+  for (int round = 0; round < 50; ++round) {
+    Server server(echo, 4, options);
+    const Client one(server.port);
+    const Client other(server.port);
+    expect_echo(one);
+    expect_echo(other);
+    CHECK(server.stop().code == 0);
+  }
+}
+
 TEST_CASE("run_server: short lines of several loops lose no place",
           "[run_server][threads]") {
   ServerOptions options;
