@@ -95,7 +95,7 @@ int want(int number) noexcept {
   struct sigaction ours{};
   ours.sa_handler = on_signal;
   ours.sa_flags = SA_RESTART;
-  ::sigfillset(&ours.sa_mask);  // one handler after the other, in a thread
+  sigfillset(&ours.sa_mask);  // one handler after the other, in a thread
   if (::sigaction(number, &ours, &kind.before) != 0) return errno;
   kind.wanted = 1;
   return 0;
