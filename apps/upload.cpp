@@ -236,9 +236,6 @@ int main(int argc, char** argv) {
   server.add_manners(args);
   args.parse(argc, argv);
   server.address(args);
-  if (settings.folder.empty()) {
-    args.refuse({"option '--dir' takes a folder, not ''"});
-  }
   if (settings.idle_timeout == Duration::zero()) {
     settings.idle_timeout = Duration::max();
   }

@@ -448,7 +448,7 @@ TEST_CASE("upload: a folder without a name is refused", "[upload]") {
   Program upload({build_path("upload"), "--port", "0", "--dir", ""});
   CHECK(upload.wait().code == 2);
   CHECK(upload.err() ==
-        "upload: option '--dir' takes a folder, not ''; try --help\n");
+        "upload: option '--dir' needs a value, FOLDER; try --help\n");
 }
 
 TEST_CASE("upload: what is no folder, or cannot be written, is told at once",
