@@ -298,6 +298,36 @@ TEST_CASE("http server: what is asked again is answered as before", "[http]") {
   });
 }
 
+TEST_CASE("http server: a router that changes answers by its new routes",
+          "[http]") {
+  Site site;
+  http::Router& router = site.router;
+  const auto tell = [](const char* what) {
+    return [what](http::Exchange& x) { x.reply(200, {}, what); };
+  };
+  http::Router spare;
+  spare.get("/swap", tell("(swapped)"));
+  router.get("/swap", [&](http::Exchange& x) {
+    x.reply(200, {}, "(here)");
+    router.swap(spare);
+  });
+  spare.get("/{path*}", [&](http::Exchange& x) {
+    x.reply(200, {}, "(any)");
+    router.get("/new", tell("(new)"));
+  });
+  site.run([&](Site& s) -> Task<> {
+    std::string reply =
+        co_await ask(s.address, get("/swap") + get("/swap") + get("/swap") +
+                                    get("/new") + get("/new") + get("/new"));
+    std::string said;
+    for (auto at = reply.find('('); at != reply.npos;
+         at = reply.find('(', at + 1)) {
+      said += reply.substr(at, reply.find(')', at) + 1 - at);
+    }
+    CHECK(said == "(here)(swapped)(swapped)(any)(new)(new)");
+  });
+}
+
 TEST_CASE("http server: a pattern that is none is refused", "[http]") {
   http::Router router;
   router.get("/{a}/b", hello);

@@ -28,8 +28,7 @@ class Adder {
  public:
   explicit Adder(char* to) noexcept : end_(to) {}
   Adder& operator<<(std::string_view text) noexcept {
-    std::memcpy(end_, text.data(), text.size());
-    end_ += text.size();
+    end_ += text.copy(end_, text.size());
     return *this;
   }
   Adder& operator<<(std::uint64_t number) noexcept {
@@ -112,7 +111,7 @@ void Exchange::begin() {
   if (framing.kind != BodyKind::kNone) {
     body_.emplace(stream_, framing, options_->body);
   }
-  if (!parser_.repeats()) router_ = nullptr;
+  if (!parser_.repeats()) routes_ = 0;
   fields_.clear();
   failure_.clear();
   begun_ = bodiless_ = owes_text_ = invited_ = head_out_ = false;

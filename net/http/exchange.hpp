@@ -331,7 +331,7 @@ class Exchange {
   const Options* options_;
   RequestParser parser_;
   std::string path_;
-  const Router* router_ = nullptr;        // which has chosen
+  std::uint64_t routes_ = 0;              // the edition that has told
   const internal::Call* call_ = nullptr;  // this one to answer
   Parameters parameters_;                 // with these
   std::optional<BodyReader> body_;        // none: the request has none

@@ -3,6 +3,7 @@
 #include "router.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 namespace violet::http {
 
@@ -56,10 +57,12 @@ bool Router::same(const std::vector<Part>& a,
 
 void Router::keep(std::string_view method, std::string_view pattern,
                   std::unique_ptr<internal::Call> call) {
+  static std::atomic<std::uint64_t> editions = 0;
   if (!is_token(method)) {
     throw_error(Misuse(concat({"violet: '", method, "' is no method"})));
   }
   std::vector<Part> parts = parse(pattern);
+  edition_ = ++editions;
   auto route =
       std::find_if(routes_.begin(), routes_.end(),
                    [&](const Route& r) { return same(r.parts, parts); });
@@ -129,8 +132,9 @@ const internal::Call* Router::choose(Exchange& exchange) const noexcept {
 
 std::optional<Task<>> Router::answer(Exchange& exchange) const {
   // What is asked again has its answer from whom it had it before.
-  if (std::exchange(exchange.router_, this) != this) {
+  if (exchange.routes_ != edition_ || edition_ == 0) {
     exchange.call_ = choose(exchange);
+    exchange.routes_ = edition_;
   }
   if (exchange.call_ == nullptr) return refuse(exchange);
   return (*exchange.call_)(exchange);

@@ -80,8 +80,15 @@ concept Handler = requires(const std::decay_t<F>& f, Exchange& exchange) {
 class Router {
  public:
   Router() noexcept {}
-  Router(Router&&) noexcept = default;
-  Router& operator=(Router&&) noexcept = default;
+  Router(Router&& other) noexcept { swap(other); }
+  Router& operator=(Router&& other) noexcept {
+    Router(std::move(other)).swap(*this);
+    return *this;
+  }
+  void swap(Router& other) noexcept {
+    routes_.swap(other.routes_);
+    std::swap(edition_, other.edition_);
+  }
 
   template <class F>
   Router& get(std::string_view pattern, F&& handler) {
@@ -148,6 +155,7 @@ class Router {
   Task<> refuse(Exchange& exchange) const;
 
   std::vector<Route> routes_;  // the best that may fit first
+  std::uint64_t edition_ = 0;  // of these: no others have the same; 0: none
 };
 
 }  // namespace violet::http
