@@ -721,6 +721,7 @@ TEST_CASE("http server: what waits for nothing may be a plain function",
       .get("/long",
            [&](http::Exchange& x) { x.reply(200, "text/plain", long_text); })
       .get("/mute", [](http::Exchange&) {})
+      .get("/odd", [](http::Exchange& x) { x.reply(299, {}, "no reason"); })
       .get("/says", [](http::Exchange&) { throw http::Error(410, "gone"); })
       .get("/torn",
            [](http::Exchange& x) {
@@ -741,6 +742,8 @@ TEST_CASE("http server: what waits for nothing may be a plain function",
         s.address, get("/") + get("/mute") + get("/says") + get("/"));
     CHECK(statuses(reply) == "200; 500; 410; 200; ");
     CHECK(contains(reply, "\r\n\r\nHere\n"));
+    reply = co_await ask(s.address, get("/odd") + get("/odd"));
+    CHECK(statuses(reply) == "299; 299; ");
     reply = co_await ask(s.address, get("/later") + get("/twice") + get("/"));
     CHECK(statuses(reply) == "203; 200; 200; ");
     CHECK(contains(reply, "\r\nX: y\r\n"));

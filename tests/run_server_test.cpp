@@ -159,7 +159,7 @@ TEST_CASE("run_server: limits hold for all loops together",
   }
 }
 
-TEST_CASE("run_server: a loop that looks for clients has no other's turned away",
+TEST_CASE("run_server: a loop that looks for clients has nobody turned away",
           "[run_server][threads]") {
   ServerOptions options;
   options.max_connections = 2;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -410,14 +411,69 @@ TEST_CASE("transfer get: a state that does not fit is of no use",
     std::ofstream(folder.file("f.part.state")) << state;
     check_get(server, folder, manners.data);
   }
-  // This one fits: nothing but the first byte is asked for.
+  // This one fits: nothing but the first byte is asked for, before and after.
   const Folder folder;
   std::ofstream(folder.file("f.part")) << manners.data;
   std::ofstream(folder.file("f.part.state"))
       << state_of(server.url, "\"1\"", 5000);
   const std::size_t before = count_of(server.asked(), "\n");
   check_get(server, folder, manners.data);
-  CHECK(count_of(server.asked(), "\n") == before + 1);
+  CHECK(count_of(server.asked(), "\n") == before + 2);
+}
+
+TEST_CASE("transfer get: a file that changes under the last piece is no mix",
+          "[transfer]") {
+  Manners manners = with_data(5000);
+  manners.later = noise(5000, 7);
+  manners.changes = 7;  // after the first byte and five pieces
+  FileServer server(manners);
+  const Folder folder;
+  Get get(server, folder, {"--chunk", "1000"});
+  CHECK(get.wait().code == 1);
+  CHECK(contains(get.err(), " has changed while it was fetched\n"));
+  CHECK_FALSE(std::filesystem::exists(folder.file("f")));
+}
+
+TEST_CASE("transfer get: of two who fetch one file the second is refused",
+          "[transfer]") {
+  Manners manners = with_data(20'000);
+  manners.rest = 30ms;
+  FileServer server(manners);
+  const Folder folder;
+  Get first(server, folder, {"--chunk", "1000", "--parallel", "1"});
+  programs::eventually("bytes that come", [&] {
+    return std::filesystem::exists(folder.file("f.part"));
+  });
+  Get second(server, folder);
+  CHECK(second.wait().code == 1);
+  CHECK(contains(second.err(), "somebody else fetches " + folder.file("f")));
+  CHECK(first.wait().code == 0);
+  CHECK((contents(folder.file("f")) == manners.data));
+  CHECK(folder.names() == Names{"f"});
+}
+
+TEST_CASE("transfer get: of many failures one is told", "[transfer]") {
+  transfer::OneFailure failures;
+  const auto fails = [](int which) -> violet::Task<> {
+    co_await violet::sleep(1s);
+    throw transfer::Rejected(std::to_string(which));
+  };
+  const auto body = [&]() -> violet::Task<> {
+    violet::TaskGroup group;
+    for (int i = 0; i < 3; ++i) {
+      group.spawn([&, i] { return failures.among(fails(i)); });
+    }
+    std::string why;
+    try {
+      co_await group.join();
+    } catch (const transfer::Rejected& e) {
+      why = e.what();
+    }
+    CHECK(why == "0");
+    CHECK(group.failures().empty());  // none but that one
+    CHECK(failures.happened());
+  };
+  support::in_virtual_time(body);
 }
 
 TEST_CASE("transfer get: a digest that the server gives is checked",

@@ -1127,6 +1127,60 @@ std::string reply(const std::string& first, const std::string& fields = "",
 
 }  // namespace
 
+TEST_CASE("transfer put: what was sent of a file that changed is given up",
+          "[transfer][put]") {
+  const Folder here;
+  const std::string file = here.file("f");
+  write_file(file, std::string(100, 'a'));
+  std::string asked;
+  Scripted server([&](const std::string& head, const std::string&) {
+    asked += head.substr(0, head.find(' ')) + " ";
+    if (head.starts_with("HEAD"))
+      return reply("404 No", "Upload-Protocol: 1\r\n");
+    if (head.starts_with("PUT")) write_file(file, std::string(100, 'b'));
+    return reply("202 Accepted");
+  });
+  Program put(
+      put_command(file, server.url("f"), {"--chunk", "50", "--parallel", "1"}));
+  CHECK(put.wait().code == 1);
+  CHECK(put.err() == "transfer: " + file + " has changed while it was sent\n");
+  CHECK(asked.starts_with("HEAD PUT DELETE "));
+}
+
+TEST_CASE("transfer put: only a plain file that knows its length is sent",
+          "[transfer][put]") {
+  const Folder folder;
+  Server server(folder);
+  write_file(folder.file("f"), "precious");
+  Program device(put_command("/dev/zero", server.url("f")));
+  CHECK(device.wait().code == 1);
+  CHECK(device.err() == "transfer: /dev/zero is no plain file\n");
+#ifdef __linux__
+  Program proc(put_command("/proc/self/status", server.url("f")));
+  CHECK(proc.wait().code == 1);
+  CHECK(proc.err() ==
+        "transfer: /proc/self/status does not say how long it is: copy it "
+        "first\n");
+#endif
+  CHECK(contents(folder.file("f")) == "precious");
+}
+
+TEST_CASE("transfer put: a redirect that leads nowhere is not tried again",
+          "[transfer][put]") {
+  const Folder here;
+  write_file(here.file("f"), "body");
+  for (const char* where : {"https://127.0.0.1/", "/f?upload"}) {
+    Scripted server([&](const std::string&, const std::string&) {
+      return reply("307 There", std::string("Location: ") + where + "\r\n");
+    });
+    Program put(put_command(here.file("f"), server.url("f")));
+    CHECK(put.wait().code == 1);
+    CAPTURE(put.err());
+    CHECK(programs::count_of(put.err(), "\n") == 1);
+    CHECK(contains(put.err(), "redirect"));
+  }
+}
+
 TEST_CASE("transfer put: files of every size arrive, one way or another",
           "[transfer][put]") {
   const Folder folder;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <span>
 #include <system_error>
 #include <vector>
@@ -47,12 +48,27 @@ void Errand::refuse(std::string_view method, const http::Response& reply,
   throw Deferred(why, wait_of(reply.fields(), http::current_time()));
 }
 
+Task<> OneFailure::among(Task<> job) {
+  std::exception_ptr error;
+  try {
+    co_await std::move(job);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (!error) co_return;
+  if (!happened_.exchange(true)) std::rethrow_exception(error);
+  for (;;) co_await violet::sleep(std::chrono::hours(1));
+}
+
 Setback what_may_pass() {
   try {
     throw;
   } catch (const Deferred& e) {
     return Setback(e.what(), e.wait());
   } catch (const std::system_error& e) {
+    const bool elsewhere = e.code() == http::ClientError::kBadRedirect ||
+                           e.code() == http::ClientError::kManyRedirects;
+    if (elsewhere) throw Rejected(e.what());
     return Setback(e.what());
   }
 }

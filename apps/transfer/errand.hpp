@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -64,6 +65,19 @@ struct Errand {
   [[noreturn]] void refuse(std::string_view method,
                            const violet::http::Response& reply,
                            std::string_view said = {}) const;
+};
+
+/// Of all jobs of an errand, on whatever loop, one failure ends it and is told:
+/// the others are of the same kind, and come too late to matter.
+class OneFailure {
+ public:
+  /// Does a job. If it fails, and is not the first, waits to be ended.
+  violet::Task<> among(violet::Task<> job);
+
+  bool happened() const noexcept { return happened_.load(); }
+
+ private:
+  std::atomic<bool> happened_ = false;
 };
 
 /// However often the server is asked, it will not do it.

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <deque>
 #include <mutex>
@@ -27,6 +28,7 @@
 #include <vector>
 
 #include "../../net/http/http.hpp"
+#include "../file_lock.hpp"
 #include "byte_set.hpp"
 #include "errand.hpp"
 #include "meter.hpp"
@@ -208,11 +210,13 @@ class Get {
   Task<> save_often();
 
   Task<bool> resume(ByteSet& have);
+  Task<> open_part();
   Task<std::optional<http::Response>> begin(http::Client& client);
   Task<bool> probe(http::Client& client, std::optional<http::Response>& whole);
 
   Task<> fetch_pieces(http::Client& client, const File& part);
   Task<> fetch(http::Client& client, const File& part, ByteRange piece);
+  Task<> check_version(http::Client& client);
   Task<> fetch_some(http::Client& client, const File& part, ByteRange& rest);
   Task<> fetch_whole(http::Client& client, http::Response reply);
   Task<http::Response> ask_whole(http::Client& client);
@@ -228,6 +232,7 @@ class Get {
   const std::string state_path_;
   Book book_;
   Meter meter_;
+  OneFailure failures_;
   std::string digest_;  // as the server gave it; may be empty
 
   // Of loop 0.
@@ -300,6 +305,18 @@ Task<bool> Get::probe(http::Client& client,
   co_return false;
 }
 
+/// Opens what the bytes go to. While it is open, it is this process's alone.
+Task<> Get::open_part() {
+  File part = co_await open_file(part_path_, for_updating());
+  auto lock = [&] { return lock_named(part.fd(), part_path_.c_str()); };
+  const int locked = co_await offload(lock);
+  if (locked == -EWOULDBLOCK || locked == -ESTALE) {
+    throw Rejected(concat({"somebody else fetches ", settings_.file, " now"}));
+  }
+  if (locked < 0) throw_system(-locked, concat({"lock ", part_path_}));
+  part_ = std::move(part);
+}
+
 /// Returns: all of the file, if there is no other way.
 Task<std::optional<http::Response>> Get::begin(http::Client& client) {
   ByteSet have;
@@ -318,9 +335,10 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
     }
     co_await settings_.pause(attempt, std::move(setback));
   }
-  FileOptions options = for_updating();
-  options.truncate = !known_;
-  part_ = co_await open_file(part_path_, options);
+  co_await open_part();
+  const std::uint64_t size = co_await part_.size();
+  known_ = known_ && size == found_.size;  // still
+  if (!known_) co_await part_.truncate(0);
   co_await part_.truncate(found_.size);
   if (!known_) have = ByteSet();
   const std::uint64_t done =
@@ -341,9 +359,10 @@ Task<> Get::lead() {
       co_await fetch_whole(client, std::move(*whole));
       co_return;
     }
-    beside.spawn([this] { return save_often(); });
+    beside.spawn([this] { return failures_.among(save_often()); });
     co_await fetch_pieces(client, part_);
     while (!book_.complete()) co_await violet::sleep(milliseconds(10));
+    co_await check_version(client);
   }
   co_await publish(book_.version().size);
 }
@@ -358,7 +377,7 @@ Task<> Get::follow() {
   options.write = true;
   const File part = co_await open_file(part_path_, options);
   http::Client client(settings_.client_options());
-  co_await fetch(client, part, none);
+  co_await failures_.among(fetch(client, part, none));
   co_await fetch_pieces(client, part);
 }
 
@@ -372,9 +391,10 @@ Task<> Get::fetch_pieces(http::Client& client, const File& part) {
       co_await fetch(client, part, piece);
     }
   };
+  const auto one_of_many = [&] { return failures_.among(each()); };
   TaskGroup group;
   for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
-    group.spawn(each);
+    group.spawn(one_of_many);
   }
   co_await group.join();
 }
@@ -393,6 +413,14 @@ Task<> Get::fetch(http::Client& client, const File& part, ByteRange piece) {
     if (piece.begin > before) attempt = 0;
     co_await settings_.pause(attempt, std::move(setback));
   }
+}
+
+/// A file that changed under the last answers, whose heads came before that,
+/// shows it when a byte is asked for once more.
+Task<> Get::check_version(http::Client& client) {
+  if (book_.version().size == 0) co_return;
+  co_await fetch(client, part_, {0, 1});
+  meter_.add(-1);
 }
 
 /// Throws: Rejected; what else it throws may pass.
@@ -468,9 +496,8 @@ Task<> Get::store(http::Response& reply, const File& part, ByteRange& rest) {
 
 /// From a server without ranges: from the beginning, whenever it breaks off.
 Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
-  FileOptions options = for_updating();
-  options.truncate = true;
-  part_ = co_await open_file(part_path_, options);
+  co_await open_part();
+  co_await part_.truncate(0);
   std::uint64_t size = 0;
   bool asked = true;
   for (int attempt = 0;;) {
@@ -525,9 +552,10 @@ Task<> Get::check_digest() {
 Task<> Get::publish(std::uint64_t size) {
   co_await check_digest();
   co_await part_.sync();
-  co_await part_.close();
-  co_await rename_file(part_path_, settings_.file);
+  co_await rename_file(part_path_, settings_.file);  // locked until then
   keeps_state_ = false;
+  File got = std::move(part_);
+  co_await got.close();
   ::unlink(state_path_.c_str());  // if it was ever written
   co_await sync_folder(folder_of(settings_.file));
   const std::string said =
@@ -553,7 +581,11 @@ Task<> Get::save_often() {
 Task<> Get::leave() {
   if (!part_) co_return;
   if (keeps_state_) {
-    co_await save();
+    try {
+      co_await save();
+    } catch (const std::system_error&) {  // then why it failed is told already
+      if (!failures_.happened()) throw;
+    }
   } else {
     co_await remove_file(part_path_);
   }

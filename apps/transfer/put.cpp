@@ -11,6 +11,8 @@
 // SPDX-License-Identifier: MIT
 #include "put.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -121,7 +123,8 @@ class Put {
   };
 
   Task<> lead();
-  Task<> follow(int index);
+  Task<> follow();
+  Task<> leave();
   Task<> send_pieces(http::Client& client, const File& file);
   Task<> ask_again(http::Client& client);
   Task<State> ask(http::Client& client);
@@ -131,6 +134,7 @@ class Put {
   Task<int> send_once(http::Client& client, const File& file,
                       std::optional<ByteRange> piece, std::uint64_t& counted);
   Task<> check(http::Client& client);
+  Task<> check_unchanged(const File& file);
 
   const Errand& settings_;
   std::uint64_t size_ = 0;
@@ -138,15 +142,14 @@ class Put {
   sys::FileStatus status_;
   Plan plan_;
   Meter meter_;
-  int rounds_ = 0;  // how often the server was asked again
+  OneFailure failures_;
+  std::atomic<bool> changed_ = false;  // the file, while it was sent
+  int rounds_ = 0;                     // how often the server was asked again
 };
 
 Task<> Put::work(int index) {
-  if (index == 0) {
-    co_await lead();
-  } else {
-    co_await follow(index);
-  }
+  if (index != 0) return follow();
+  return finally(lead(), [this] { return leave(); });
 }
 
 Task<> look_at(const File& file, sys::FileStatus& status) {
@@ -155,11 +158,49 @@ Task<> look_at(const File& file, sys::FileStatus& status) {
   if (failed < 0) throw_system(-failed, concat({"look at ", file.path()}));
 }
 
+/// What was sent of a file that changes is of no version of it.
+/// Throws: Rejected.
+Task<> Put::check_unchanged(const File& file) {
+  sys::FileStatus now;
+  co_await look_at(file, now);
+  const bool same =
+      now.size == status_.size && now.modified_ns == status_.modified_ns;
+  if (same) co_return;
+  // All pieces meet that at once; one of them tells.
+  while (changed_.exchange(true)) co_await violet::sleep(std::chrono::hours(1));
+  throw Rejected(concat({settings_.file, " has changed while it was sent"}));
+}
+
+/// What has no version must not be taken for one by the next run. Pieces that
+/// are still on their way begin the upload anew, so it is given up until none
+/// does.
+Task<> Put::leave() {
+  if (!changed_ || id_.empty()) co_return;
+  http::Client client(settings_.client_options());
+  const std::string url = concat({settings_.url, "?upload"});
+  try {
+    for (int times = 0; times < 5; ++times) {
+      http::Request request("DELETE", url);
+      co_await client.send(std::move(request));
+      co_await violet::sleep(milliseconds(100));
+    }
+  } catch (const std::system_error&) {  // then the server has it still
+  }
+}
+
 /// Finds out what is to be done, takes its part, and says how it went.
 Task<> Put::lead() {
   const File file = co_await open_file(settings_.file);
   co_await look_at(file, status_);
+  if (status_.type != S_IFREG) {
+    throw Rejected(concat({settings_.file, " is no plain file"}));
+  }
   size_ = static_cast<std::uint64_t>(status_.size);
+  char first;
+  if (size_ == 0 && co_await file.read_at({&first, 1}, 0) != 0) {
+    throw Rejected(concat(
+        {settings_.file, " does not say how long it is: copy it first"}));
+  }
   http::Client client(settings_.client_options());
   State state;
   if (size_ != 0) {
@@ -185,18 +226,14 @@ Task<> Put::lead() {
       co_await send_pieces(client, file);
     }
   }
-  sys::FileStatus now;
-  co_await look_at(file, now);
-  if (now.size != status_.size || now.modified_ns != status_.modified_ns) {
-    throw Rejected(concat({settings_.file, " has changed while it was sent"}));
-  }
+  co_await check_unchanged(file);
   co_await check(client);
   const std::string said = concat(
       {"stored ", settings_.url, " ", size_, " bytes: ", meter_.summary()});
   print_line(said);
 }
 
-Task<> Put::follow(int) {
+Task<> Put::follow() {
   const File file = co_await open_file(settings_.file);
   http::Client client(settings_.client_options());
   co_await send_pieces(client, file);
@@ -220,9 +257,10 @@ Task<> Put::send_pieces(http::Client& client, const File& file) {
       }
     }
   };
+  const auto one_of_many = [&] { return failures_.among(each()); };
   TaskGroup group;
   for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
-    group.spawn(each);
+    group.spawn(one_of_many);
   }
   co_await group.join();
 }
@@ -337,6 +375,8 @@ Task<int> Put::send_once(http::Client& client, const File& file,
           std::min<std::uint64_t>(buffer.size(), left));
       const std::span<char> room(buffer.data(), most);
       const std::size_t count = co_await file.read_at(room, at);
+      // Its last bytes complete a piece: no longer if it has changed.
+      if (count == 0 || at + count == range.end) co_await check_unchanged(file);
       if (count == 0) throw Rejected(concat({file.path(), " became shorter"}));
       const std::string_view bytes(buffer.data(), count);
       co_await to.write(bytes);

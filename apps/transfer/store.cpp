@@ -401,7 +401,13 @@ Task<> PieceSink::begin() {
   if (gaps_.empty()) co_return;
   violet::FileOptions options;
   options.write = true;
-  violet::File file = co_await violet::open_file(place_.part(token_), options);
+  violet::File file;
+  try {
+    file = co_await violet::open_file(place_.part(token_), options);
+  } catch (const std::system_error& e) {
+    if (e.code() == std::errc::no_such_file_or_directory) given_up();
+    throw;
+  }
   open_writer(std::move(file), gaps_.back().end - gaps_.front().begin);
   enter_gap();
 }
@@ -457,6 +463,11 @@ bool PieceSink::claim() {
   if (locked == -EWOULDBLOCK) return false;
   if (locked < 0) throw_system(-locked, concat({"lock ", part}));
   return true;
+}
+
+void PieceSink::given_up() const {
+  throw Refused(Why::kGivenUp,
+                concat({"the upload of '", name_, "' was given up"}));
 }
 
 void PieceSink::enter_gap() {
@@ -524,10 +535,7 @@ bool PieceSink::note() {
   const Journal::Taken taken = journal.take(false);
   if (taken == Journal::Taken::kBusy) return false;
   const bool cut = !journal.upload().done && !journal.has_part();
-  if (journal.upload().token != token_ || cut) {
-    throw Refused(Why::kGivenUp,
-                  concat({"the upload of '", name_, "' was given up"}));
-  }
+  if (journal.upload().token != token_ || cut) given_up();
   ByteSet after = journal.upload().received;
   after.add(pending_);
   const bool whole = after.has_all(piece_.size);

@@ -220,6 +220,7 @@ class PieceSink final : public Sink {
  private:
   bool join();
   bool join(Journal& journal);
+  [[noreturn]] void given_up() const;
   bool claim();
   bool note();
   bool in_gap() const noexcept {
