@@ -1137,7 +1137,7 @@ TEST_CASE("transfer put: what was sent of a file that changed is given up",
     asked += head.substr(0, head.find(' ')) + " ";
     if (head.starts_with("HEAD"))
       return reply("404 No", "Upload-Protocol: 1\r\n");
-    if (head.starts_with("PUT")) write_file(file, std::string(100, 'b'));
+    if (head.starts_with("PUT")) write_file(file, std::string(101, 'b'));
     return reply("202 Accepted");
   });
   Program put(
