@@ -148,6 +148,20 @@ void beside(const http::Router& router, Scenario scenario) {
   }(router, scenario, counted.poller));
 }
 
+/// Runs `scenario(client, size, poller)` beside one that greets, and that has
+/// greeted the client once. Each answer has so many bytes.
+template <class Scenario>
+void beside_greeter(Scenario scenario) {
+  http::Router router;
+  router.get("/", greet);
+  beside(router, [&scenario](Address address, auto& poller) -> Task<> {
+    const Bare client(address);
+    client.send(get("/"));
+    const std::size_t size = co_await client.learn();
+    co_await scenario(client, size, poller);
+  });
+}
+
 /// A folder with a small file, and perhaps a big one.
 class Folder {
  public:
@@ -185,33 +199,25 @@ class Folder {
 
 TEST_CASE("http cost: an answer is one recv, one send and no memory",
           "[http][cost]") {
-  http::Router router;
-  router.get("/", greet);
-  beside(router, [](Address address, auto& poller) -> Task<> {
-    const std::string request = get("/");
-    const Bare client(address);
-    client.send(request);
-    const std::size_t size = co_await client.learn();
-    const Costs costs(poller);
-    for (int i = 0; i < kTimes; ++i) {
-      client.send(request);
-      co_await client.drop(size);
-    }
-    check_mallocs(costs, 0);
-    CHECK(costs.calls() == "recv 100; send 100; ");
-    CHECK(costs.registrations() == 0);
-  });
+  beside_greeter(
+      [](const Bare& client, std::size_t size, auto& poller) -> Task<> {
+        const std::string request = get("/");
+        const Costs costs(poller);
+        for (int i = 0; i < kTimes; ++i) {
+          client.send(request);
+          co_await client.drop(size);
+        }
+        check_mallocs(costs, 0);
+        CHECK(costs.calls() == "recv 100; send 100; ");
+        CHECK(costs.registrations() == 0);
+      });
 }
 
 TEST_CASE("http cost: the Date of a new second takes no memory",
           "[http][cost]") {
-  http::Router router;
-  router.get("/", greet);
-  beside(router, [](Address address, auto& poller) -> Task<> {
+  beside_greeter([](const Bare& client, std::size_t size,
+                    auto& poller) -> Task<> {
     const std::string request = get("/");
-    const Bare client(address);
-    client.send(request);
-    const std::size_t size = co_await client.learn();
     const Costs costs(poller);
     for (const auto start = std::time(nullptr); std::time(nullptr) <= start;) {
     }
@@ -223,21 +229,17 @@ TEST_CASE("http cost: the Date of a new second takes no memory",
 
 TEST_CASE("http cost: pipelined requests are one recv, and a send each",
           "[http][cost]") {
-  http::Router router;
-  router.get("/", greet);
-  beside(router, [](Address address, auto& poller) -> Task<> {
-    const Bare client(address);
-    client.send(get("/"));
-    const std::size_t size = co_await client.learn();
-    std::string sixteen;
-    for (int i = 0; i < 16; ++i) sixteen += get("/");
-    const Costs costs(poller);
-    client.send(sixteen);
-    co_await client.drop(16 * size);
-    check_mallocs(costs, 0);
-    CHECK(costs.calls() == "recv 1; send 16; ");
-    CHECK(costs.registrations() == 0);
-  });
+  beside_greeter(
+      [](const Bare& client, std::size_t size, auto& poller) -> Task<> {
+        std::string sixteen;
+        for (int i = 0; i < 16; ++i) sixteen += get("/");
+        const Costs costs(poller);
+        client.send(sixteen);
+        co_await client.drop(16 * size);
+        check_mallocs(costs, 0);
+        CHECK(costs.calls() == "recv 1; send 16; ");
+        CHECK(costs.registrations() == 0);
+      });
 }
 
 TEST_CASE("http cost: a small file is six calls, and takes memory four times",

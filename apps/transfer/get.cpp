@@ -591,8 +591,6 @@ Task<> Get::leave() {
   }
 }
 
-}  // namespace
-
 /// What is renamed over FILE replaces it, whatever that is; so it may only be
 /// a plain file, and so may what is kept beside it.
 void check_plain(const Args& args, const std::string& path) {
@@ -606,6 +604,8 @@ void check_plain(const Args& args, const std::string& path) {
         {"'", path, "' is no plain file, and would be replaced by one"});
   }
 }
+
+}  // namespace
 
 int get(int argc, char** argv) {
   Errand settings;
