@@ -81,8 +81,13 @@ class Part {
 /// someone looks; there, small code counts for more than speed.
 std::string concat(std::initializer_list<Part> parts);
 
+/// `text` as a part of one line, for what others have chosen: '?' stands for
+/// each control character, of ASCII and of U+0080 to U+009F.
+std::string printable(std::string_view text);
+
 /// Writes "<program>: <sentence>" and a line end to stderr, in one write. The
-/// program is "violet" until it is named.
+/// program is "violet" until it is named. A sentence may have several lines;
+/// nothing in it can steer a terminal.
 void complain(std::string_view sentence) noexcept;
 
 /// Names the program in what complain() writes. Lifetime: a literal.

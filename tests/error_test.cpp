@@ -87,6 +87,18 @@ TEST_CASE("error: complain writes one line that says who speaks", "[error]") {
   CHECK(text == "violet: the disk is full\n");
 }
 
+TEST_CASE("error: what a peer has chosen does not steer the terminal",
+          "[error]") {
+  const std::string text = errors_of([] {
+    complain(
+        "a\x1b[2Jb\r\x7f\xc2\x9b"
+        "2J\tc\nd \xc3\x9b \xe2\x80\x9b");
+  });
+  CHECK(text == "violet: a?[2Jb??\xc2?2J\tc\nd \xc3\x9b \xe2\x80\x9b\n");
+  CHECK(printable("one\nline\x1b") == "one?line?");
+  CHECK(printable("").empty());
+}
+
 TEST_CASE("error: complain loses nothing to a signal or a short write",
           "[error]") {
   UnwillingStderr calls;

@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -693,6 +694,22 @@ TEST_CASE("http server: what a handler throws concerns its client only",
   CHECK(contains(site.log, "GET /breaks: out of paper\n"));
   CHECK(contains(site.log, ": GET /late: out of ink\n"));
   CHECK(contains(site.log, "a body of 10 bytes was begun, and ends after 4"));
+}
+
+TEST_CASE("http server: what a client has chosen forges no line of the log",
+          "[http]") {
+  Site site;
+  site.router.get("/{name}", [](http::Exchange&) -> Task<> {
+    co_await yield_now();
+    throw std::runtime_error("out of paper");
+  });
+  site.run([](Site& s) -> Task<> {
+    const std::string reply =
+        co_await ask(s.address, get("/a%0Aviolet:%20all%20is%20well%1B[2J"));
+    CHECK(statuses(reply) == "500; ");
+  });
+  CHECK(contains(site.log, ": GET /a?violet: all is well?[2J: out of paper\n"));
+  CHECK(std::count(site.log.begin(), site.log.end(), '\n') == 1);
 }
 
 TEST_CASE("http server: a handler that is no coroutine may throw as others do",

@@ -60,7 +60,8 @@ bool has_control(std::string_view text) noexcept {
 
 void check_segment(std::string_view segment) {
   const auto refuse = [&](Why why, std::string_view what) {
-    throw Refused(why, concat({"the name '", segment, "' ", what}));
+    const std::string name = violet::printable(segment);
+    throw Refused(why, concat({"the name '", name, "' ", what}));
   };
   if (segment.empty()) refuse(Why::kBadName, "is empty");
   if (segment == "." || segment == "..") {

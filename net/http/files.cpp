@@ -98,8 +98,8 @@ int status_of(int error) noexcept {
 void complain_about(const Exchange& x, std::string_view what,
                     const std::error_code& code) {
   complain_with([&] {
-    return concat({x.peer().text(), ": ", x.request().method, " ", x.path(),
-                   ": ", what, ": ", code.message()});
+    return printable(concat({x.peer().text(), ": ", x.request().method, " ",
+                             x.path(), ": ", what, ": ", code.message()}));
   });
 }
 

@@ -258,8 +258,9 @@ Fault Conversation::check() {
 
 void Conversation::complain_of_peer(const std::exception_ptr& error) noexcept {
   complain_with([&] {
-    return concat({exchange_.peer().text(), ": ", exchange_.request().method,
-                   " ", exchange_.path(), ": ", violet::text_of(error)});
+    return printable(
+        concat({exchange_.peer().text(), ": ", exchange_.request().method, " ",
+                exchange_.path(), ": ", violet::text_of(error)}));
   });
 }
 
