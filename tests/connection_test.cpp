@@ -662,7 +662,13 @@ TEST_CASE("connection: a number that is used again at once starts anew",
     co_await old.second.sendall("of the old one");
     old.second.close();
     old.first.close();
-    Ends fresh = connected_pair();
+    support::Pair pair = support::make_socketpair();
+    // Where another thread has just freed a lower number, that was taken.
+    if (pair[0].get() != number && pair[1].get() != number) {
+      pair[0].reset(::fcntl(pair[0].get(), F_DUPFD_CLOEXEC, number));
+    }
+    const Ends fresh(Connection(std::move(pair[0])),
+                     Connection(std::move(pair[1])));
     CHECK((fresh.first.fd() == number || fresh.second.fd() == number));
     auto successor =
         spawn(receive_into, std::cref(fresh.first), std::ref(text));
