@@ -125,10 +125,7 @@ class Args {
   /// one line, whatever has been given on the command line.
   [[noreturn, gnu::cold]] void refuse(
       std::initializer_list<violet::Part> what) const {
-    std::string text = violet::concat(what);
-    for (char& c : text) {
-      if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-    }
+    const std::string text = violet::printable(violet::concat(what));
     std::fprintf(stderr, "%s: %s; try --help\n", name_, text.c_str());
     std::exit(2);
   }

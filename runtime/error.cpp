@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "sys.hpp"
 
@@ -55,29 +56,28 @@ void write_to_stderr(std::string_view text) noexcept {
 }
 
 /// Puts '?' for each control character but those that are kept.
-std::string without_controls(std::string_view text, std::string_view kept) {
-  std::string plain(text);
+std::string without_controls(std::string text, std::string_view kept) {
   char before = 0;
-  for (char& c : plain) {
+  for (char& c : text) {
     const auto byte = static_cast<unsigned char>(c);
     const bool ascii = byte < 0x20 || byte == 0x7f;
     const bool latin = before == '\xc2' && byte >= 0x80 && byte < 0xa0;
     before = c;
     if (latin || (ascii && kept.find(c) == kept.npos)) c = '?';
   }
-  return plain;
+  return text;
 }
 
 }  // namespace
 
 std::string printable(std::string_view text) {
-  return without_controls(text, {});
+  return without_controls(std::string(text), {});
 }
 
 void complain(std::string_view sentence) noexcept {
   const bool said = has_memory_for([&] {
-    const std::string plain = without_controls(sentence, "\n\t");
-    write_to_stderr(concat({program_name(), ": ", plain, "\n"}));
+    std::string text = concat({program_name(), ": ", sentence, "\n"});
+    write_to_stderr(without_controls(std::move(text), "\n\t"));
   });
   // The sentence alone is better than silence.
   if (!said) write_to_stderr(sentence);

@@ -166,8 +166,7 @@ Task<> Put::check_unchanged(const File& file) {
   const bool same =
       now.size == status_.size && now.modified_ns == status_.modified_ns;
   if (same) co_return;
-  // All pieces meet that at once; one of them tells.
-  while (changed_.exchange(true)) co_await violet::sleep(std::chrono::hours(1));
+  changed_ = true;
   throw Rejected(concat({settings_.file, " has changed while it was sent"}));
 }
 
@@ -226,7 +225,7 @@ Task<> Put::lead() {
       co_await send_pieces(client, file);
     }
   }
-  co_await check_unchanged(file);
+  co_await failures_.among(check_unchanged(file));
   co_await check(client);
   const std::string said = concat(
       {"stored ", settings_.url, " ", size_, " bytes: ", meter_.summary()});

@@ -46,21 +46,9 @@ bool is_utf8(std::string_view text) noexcept {
   return more == 0;
 }
 
-/// Of ASCII, or U+0080 to U+009F. The text is UTF-8.
-bool has_control(std::string_view text) noexcept {
-  char before = 0;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) return true;
-    if (before == '\xc2' && byte < 0xa0) return true;
-    before = c;
-  }
-  return false;
-}
-
 void check_segment(std::string_view segment) {
+  const std::string name = violet::printable(segment);
   const auto refuse = [&](Why why, std::string_view what) {
-    const std::string name = violet::printable(segment);
     throw Refused(why, concat({"the name '", name, "' ", what}));
   };
   if (segment.empty()) refuse(Why::kBadName, "is empty");
@@ -72,7 +60,7 @@ void check_segment(std::string_view segment) {
     refuse(Why::kBadName, "is too long");
   }
   if (!is_utf8(segment)) refuse(Why::kBadName, "is not UTF-8");
-  if (has_control(segment)) refuse(Why::kBadName, "has a control character");
+  if (name != segment) refuse(Why::kBadName, "has a control character");
 }
 
 /// Blocks. Returns: the type of what is there, 0 if nothing is.

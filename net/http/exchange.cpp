@@ -628,4 +628,11 @@ Task<> Exchange::send_parts(const File& file, const Selected& about,
   if (!code) co_await finish(code);
 }
 
+// ------------------------------------------------------------------- the log
+
+std::string log_line(const Exchange& about, std::string_view what) {
+  return printable(concat({about.peer().text(), ": ", about.request().method,
+                           " ", about.path(), ": ", what}));
+}
+
 }  // namespace violet::http

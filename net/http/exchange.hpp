@@ -350,4 +350,7 @@ class Exchange {
   bool broken_ = false;     // nothing more can be said on it
 };
 
+/// "127.0.0.1:50412: GET /a b: what" on one line, whatever the client has sent.
+std::string log_line(const Exchange& about, std::string_view what);
+
 }  // namespace violet::http

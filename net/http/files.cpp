@@ -97,10 +97,8 @@ int status_of(int error) noexcept {
 
 void complain_about(const Exchange& x, std::string_view what,
                     const std::error_code& code) {
-  complain_with([&] {
-    return printable(concat({x.peer().text(), ": ", x.request().method, " ",
-                             x.path(), ": ", what, ": ", code.message()}));
-  });
+  complain_with(
+      [&] { return log_line(x, concat({what, ": ", code.message()})); });
 }
 
 /// A client that vanishes, or takes nothing, is its own business.

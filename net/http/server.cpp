@@ -257,11 +257,7 @@ Fault Conversation::check() {
 }
 
 void Conversation::complain_of_peer(const std::exception_ptr& error) noexcept {
-  complain_with([&] {
-    return printable(
-        concat({exchange_.peer().text(), ": ", exchange_.request().method, " ",
-                exchange_.path(), ": ", violet::text_of(error)}));
-  });
+  complain_with([&] { return log_line(exchange_, violet::text_of(error)); });
 }
 
 /// The handler has thrown.
