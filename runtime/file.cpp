@@ -18,8 +18,8 @@ namespace {
 // that handing it over costs next to nothing.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
 
-// What is copied from memory at a time, for the same reason on the loop.
-constexpr std::size_t kCachedBytes = std::size_t{256} << 10;
+// What is copied at a time on the loop, where all others wait.
+constexpr std::size_t kCopiedBytes = std::size_t{256} << 10;
 
 /// Throws what a call that was made elsewhere has returned, if it has failed.
 void check(std::int64_t result, const char* call, const std::string& path) {
@@ -133,12 +133,11 @@ bool FileEvent::start() noexcept {
   return started_ = true;
 }
 
-/// Reads what lies in memory, and sends for the rest.
+/// Does here what asks no disk, and sends for the rest.
 bool FileEvent::go_on() noexcept {
   if (done_ == size_) return settled();
-  while (does_ == Does::kRead && state_->tells_cached) {
-    if (!read_cached()) break;
-    if (ended_ || error_ != 0 || done_ == size_) return settled();
+  while (copy_here()) {
+    if (finish()) return settled();
     if (spend()) continue;
     go_behind();
     return false;
@@ -147,30 +146,36 @@ bool FileEvent::go_on() noexcept {
   return OffloadWait::attempt() && settled();
 }
 
-/// Returns: false if the disk has to be asked.
-bool FileEvent::read_cached() noexcept {
-  const ssize_t count = sys::uninterrupted([this] {
-    const int fd = state_->fd.get();
-    const std::size_t most = std::min(size_ - done_, kCachedBytes);
-    const std::int64_t place = offset_ + static_cast<std::int64_t>(done_);
-    return state_->in_memory
-               ? sys::file_calls->pread(fd, data_ + done_, most, place)
-               : sys::file_calls->read_cached(fd, data_ + done_, most, place);
-  });
-  if (count >= 0) {
-    ended_ = count == 0;
-    done_ += static_cast<std::size_t>(count);
+/// A piece, if it only has to be copied. Returns: false if the disk has to be
+/// asked.
+bool FileEvent::copy_here() noexcept {
+  if (state_->in_memory) {
+    do_piece(kCopiedBytes);
     return true;
   }
+  if (does_ == Does::kWrite || !state_->tells_cached) return false;
+  const ssize_t count = sys::uninterrupted([this] {
+    return sys::file_calls->read_cached(
+        state_->fd.get(), data_ + done_, std::min(size_ - done_, kCopiedBytes),
+        offset_ + static_cast<std::int64_t>(done_));
+  });
   // What it cannot tell of one place it may tell of the next; what it does not
   // know at all (ENOSYS), or not for this file, it need not be asked again.
-  if (count != -EAGAIN) state_->tells_cached = false;
-  return false;
+  if (count < 0 && count != -EAGAIN) state_->tells_cached = false;
+  if (count < 0) return false;
+  ended_ = count == 0;
+  came_ = static_cast<std::size_t>(count);
+  return true;
 }
 
 void FileEvent::work() noexcept {
+  do_piece(kPieceBytes);
+}
+
+/// The next piece, of at most so many bytes.
+void FileEvent::do_piece(std::size_t most) noexcept {
   const int fd = state_->fd.get();
-  const std::size_t most = std::min(size_ - done_, kPieceBytes);
+  most = std::min(size_ - done_, most);
   char* const data = data_ + done_;
   const std::int64_t offset = offset_ + static_cast<std::int64_t>(done_);
   failed_ = 0;
@@ -479,7 +484,7 @@ FileWriter::FileWriter(File file, std::size_t block_bytes)
     : file_(std::move(file)),
       block_bytes_(std::max<std::size_t>(block_bytes, 1)),
       filling_(new char[block_bytes_]),
-      other_(new char[block_bytes_]) {}
+      other_(file_.in_memory() ? nullptr : new char[block_bytes_]) {}
 
 FileWriter::~FileWriter() {
   if (!failed_ || told_) return;
@@ -498,6 +503,7 @@ void FileWriter::check() {
 Task<std::span<char>> FileWriter::room() {
   check();
   if (filled_ == block_bytes_) co_await hand_over();
+  if (other_ == nullptr) co_await settle();  // no other block is free meanwhile
   co_return std::span<char>(filling_.get() + filled_, block_bytes_ - filled_);
 }
 
@@ -539,7 +545,7 @@ Task<> FileWriter::hand_over() {
         return self.write_block(data, size);
       },
       std::ref(*this), filling_.get(), filled_);
-  std::swap(filling_, other_);
+  if (other_ != nullptr) std::swap(filling_, other_);
   filled_ = 0;
 }
 

@@ -4,7 +4,8 @@
 // of it may take as long as the disk likes. So whatever might ask the disk is
 // offloaded (offload.hpp). Only a read of what lies in memory already is made
 // at once, where the system can tell: Linux can, for most file systems, and a
-// file whose system cannot is asked no more.
+// file whose system cannot is asked no more. A file that has no other place
+// than memory (tmpfs) is also written at once: that is a copy and no wait.
 //
 // A File is for files on disks. What comes through pipes, terminals and the
 // descriptors that a program is given is read with read(fd) of events.hpp.
@@ -93,11 +94,12 @@ class FileEvent : public OffloadWait {
 
  private:
   void work() noexcept override;
+  void do_piece(std::size_t most) noexcept;
   bool start() noexcept;
   bool finish() noexcept;
   bool settled() noexcept;
   bool go_on() noexcept;
-  bool read_cached() noexcept;
+  bool copy_here() noexcept;
 
   std::shared_ptr<internal::FileState> state_;  // null: the file is closed
   char* data_;                                  // the caller's
@@ -173,7 +175,8 @@ class File {
   }
 
   /// Writes all of `data` at `offset`; a file that was shorter becomes longer.
-  /// Suspends: always, since a write may have to wait for the disk.
+  /// Suspends: unless the file is in_memory(), since a write may have to wait
+  /// for the disk.
   /// Returns: the number of bytes: all, unless the error_code form reports an
   /// error.
   /// Throws: std::system_error "write notes.txt: No space left on device".
@@ -232,7 +235,7 @@ class File {
   /// The descriptor, still owned by the file; -1 if it is closed.
   int fd() const noexcept { return state_ ? state_->fd.get() : -1; }
 
-  /// True if to read it never waits for a disk; see FileCalls::in_memory.
+  /// True if it never waits for a disk; see FileCalls::in_memory.
   bool in_memory() const noexcept { return state_ && state_->in_memory; }
 
   /// As it was opened.
@@ -295,6 +298,8 @@ Task<> replace_file(std::string path, std::string data,
 
 /// Writes a file behind its caller: while one block is written, the next is
 /// filled. It holds two blocks, and whoever writes faster than the disk waits.
+/// A file that is in_memory() is written from one block, which so stays in the
+/// processor's cache.
 ///
 ///     FileWriter out(co_await open_file("log", for_appending()));
 ///     co_await out.write("hello\n");
@@ -343,7 +348,7 @@ class FileWriter {
   File file_;
   const std::size_t block_bytes_;
   OwnedArray<char> filling_;
-  OwnedArray<char> other_;  // being written, or free
+  OwnedArray<char> other_;  // being written, or free; null: in_memory()
   std::size_t filled_ = 0;
   std::error_code failed_;
   bool told_ = false;  // somebody has heard of it

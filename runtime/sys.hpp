@@ -151,8 +151,8 @@ class FileCalls {
   /// The same for writing, at the descriptor's own offset.
   virtual ssize_t write_cached(int fd, const void* data,
                                std::size_t size) noexcept;
-  /// True for a file that has no other place than memory (tmpfs): to read it
-  /// never waits for a disk. Those file systems do not know RWF_NOWAIT.
+  /// True for a file that has no other place than memory (tmpfs): it never
+  /// waits for a disk. Those file systems do not know RWF_NOWAIT.
   virtual bool in_memory(int fd) noexcept;
   /// From a file to a socket. -EINVAL or -ENOSYS if the system cannot do it.
   virtual ssize_t sendfile(int socket, int file, std::int64_t offset,

@@ -122,6 +122,26 @@ class Stuck : public sys::Calls, public sys::FileCalls {
   }
 };
 
+/// Has every file in memory, and knows who writes there.
+class NoDisk : public sys::Calls, public sys::FileCalls {
+ public:
+  bool in_memory(int) noexcept override { return true; }
+  ssize_t pwrite(int fd, const void* data, std::size_t size,
+                 std::int64_t offset) noexcept override {
+    ++writes;
+    if (std::this_thread::get_id() != home_) ++elsewhere;
+    if (most <= 0) return std::exchange(most, ssize_t{1} << 20);
+    const auto room = static_cast<std::size_t>(most);
+    return FileCalls::pwrite(fd, data, std::min(size, room), offset);
+  }
+  ssize_t most = ssize_t{1} << 20;  // taken at once; or what one write gets
+  std::atomic<int> writes = 0;
+  std::atomic<int> elsewhere = 0;
+
+ private:
+  const std::thread::id home_ = std::this_thread::get_id();
+};
+
 }  // namespace
 
 // --------------------------------------------------------- reading and writing
@@ -220,6 +240,78 @@ TEST_CASE("file: large ones come in pieces, from memory and from the disk",
     CHECK(calls.reads >= 6);
     CHECK(calls.asked == 1);
   }
+}
+
+TEST_CASE("file: one that is in memory is written by the loop, bit by bit",
+          "[file][threads]") {
+  const Folder folder;
+  NoDisk calls;
+  const ScopedCalls scope(calls);
+  const std::string text = pattern((20u << 20) + 17);
+  int turns = 0;
+  const auto count = [&]() -> Task<> {
+    for (;; ++turns) co_await yield_now();
+  };
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file(folder / "big", for_updating());
+    CHECK(file.in_memory());
+    const Job<> other = spawn(count);
+    const std::size_t written = co_await file.write_at(text, 0);
+    CHECK(written == text.size());
+    co_await kill(other);
+    std::string got(text.size() + 10, '\0');
+    const std::size_t size = co_await file.read_at(got, 0);
+    got.resize(size);
+    CHECK(got == text);
+  };
+  run(body());
+  CHECK(calls.writes >= 20);
+  CHECK(calls.elsewhere == 0);
+  CHECK(turns >= 1);  // others are not kept from theirs
+}
+
+TEST_CASE("file: a kill in the middle of a write to memory tells how far it is",
+          "[file][threads][kill]") {
+  const Folder folder;
+  NoDisk calls;
+  calls.most = 1000;
+  const ScopedCalls scope(calls);
+  const std::string text = pattern(20u << 20);
+  const auto body = [&]() -> Task<> {
+    File file = co_await open_file(folder / "a", for_writing());
+    const auto fill = [&]() -> Task<> { co_await file.write(text); };
+    const Job<> fills = spawn(fill);
+    while (calls.writes == 0) co_await yield_now();
+    co_await kill(fills);
+    const std::uint64_t size = co_await file.size();
+    CHECK(size > 0);
+    CHECK(size < text.size());
+    CHECK(file.position() == size);
+    co_await file.write("end");  // nobody holds the position
+    co_await file.close();
+    CHECK(content_of(folder / "a") == text.substr(0, size) + "end");
+  };
+  run(body());
+}
+
+TEST_CASE("file: what goes wrong in memory is told as on a disk",
+          "[file][threads]") {
+  const Folder folder;
+  NoDisk calls;
+  const ScopedCalls scope(calls);
+  const auto body = [&](int error) -> Task<> {
+    const File file = co_await open_file(folder / "a", for_writing());
+    std::error_code code;
+    const std::size_t written = co_await file.write_at("0123", 0, code);
+    CHECK(code.value() == error);
+    CHECK(written == 0);
+    co_await file.write_at("fine", 0);
+  };
+  calls.most = -ENOSPC;
+  run(body(ENOSPC));
+  calls.most = 0;  // which a loop could repeat for ever
+  run(body(EIO));
+  CHECK(content_of(folder / "a") == "fine");
 }
 
 TEST_CASE("file: parallel writes at offsets make the right file",
@@ -737,9 +829,60 @@ TEST_CASE("FileWriter: it goes on while the disk is busy, by one block",
   CHECK(content_of(folder / "a") == std::string(100, 'x'));
 }
 
+TEST_CASE("FileWriter: to memory it writes from one block", "[file][threads]") {
+  const Folder folder;
+  NoDisk calls;
+  const ScopedCalls scope(calls);
+  std::string expected;
+  const auto body = [&]() -> Task<> {
+    File file = co_await open_file(folder / "a", for_writing());
+    FileWriter out(std::move(file), 10);
+    const char* block = nullptr;
+    for (int i = 0; i < 20; ++i) {
+      const std::span<char> room = co_await out.room();
+      if (block == nullptr) block = room.data();
+      CHECK(room.data() == block);
+      CHECK(room.size() == 10);
+      std::memset(room.data(), 'a' + i, 10);
+      expected.append(room.data(), 10);
+      out.commit(10);
+    }
+    CHECK(calls.writes == 19);
+    co_await out.close();
+  };
+  run(body());
+  CHECK(calls.elsewhere == 0);
+  CHECK(content_of(folder / "a") == expected);
+}
+
+TEST_CASE("FileWriter: a limit that cuts a write to memory loses nothing",
+          "[file][threads]") {
+  const Folder folder;
+  NoDisk calls;
+  calls.most = 1000;
+  const ScopedCalls scope(calls);
+  const std::string first = pattern(20u << 20);
+  const auto body = [&]() -> Task<> {
+    File file = co_await open_file(folder / "a", for_writing());
+    FileWriter out(std::move(file), first.size());
+    co_await out.write(first);  // handed over
+    const auto more = [&]() -> Task<> { co_await out.write("more"); };
+    const Job<> waits = spawn(more);
+    while (calls.writes == 0) co_await yield_now();
+    co_await kill(waits);  // while the one block is being written
+    co_await out.write("end");
+    co_await out.close();
+  };
+  run(body());
+  CHECK(content_of(folder / "a") == first + "end");
+}
+
 TEST_CASE("FileWriter: an error is told at the next call, and again",
           "[file][threads]") {
   const Folder folder;
+  NoDisk calls;
+  std::optional<ScopedCalls> scope;
+  if (GENERATE(false, true)) scope.emplace(calls);
   FaultPlan plan;
   plan.fail(Call::kPwrite, ENOSPC);
   const auto body = [&]() -> Task<> {
@@ -759,6 +902,9 @@ TEST_CASE("FileWriter: an error is told at the next call, and again",
 TEST_CASE("FileWriter: an error that nobody asked for is a line on stderr",
           "[file][threads]") {
   const Folder folder;
+  NoDisk calls;
+  std::optional<ScopedCalls> scope;
+  if (GENERATE(false, true)) scope.emplace(calls);
   FaultPlan plan;
   plan.fail(Call::kPwrite, ENOSPC);
   const std::string said = errors_of([&] {
@@ -779,6 +925,9 @@ TEST_CASE("FileWriter: an error that nobody asked for is a line on stderr",
 TEST_CASE("file: a kill at every wait of a copy leaves nothing behind",
           "[file][threads][kill]") {
   const Folder folder;
+  NoDisk calls;
+  std::optional<ScopedCalls> scope;
+  if (GENERATE(false, true)) scope.emplace(calls);
   make(folder / "from", "0123456789");
   const auto copy = [&]() -> Task<> {
     const File from = co_await open_file(folder / "from");
