@@ -693,7 +693,9 @@ TEST_CASE("http server: what a handler throws concerns its client only",
   });
   CHECK(contains(site.log, "GET /breaks: out of paper\n"));
   CHECK(contains(site.log, ": GET /late: out of ink\n"));
-  CHECK(contains(site.log, "a body of 10 bytes was begun, and ends after 4"));
+  CHECK(contains(site.log,
+                 ": GET /short: violet: a body of 10 bytes was begun,"
+                 " and ends after 4"));
 }
 
 TEST_CASE("http server: what a client has chosen forges no line of the log",

@@ -412,10 +412,14 @@ ResponseEvent Exchange::flush() noexcept {
 }
 
 ResponseEvent Exchange::finish() {
+  end_body();
+  return flush();
+}
+
+void Exchange::end_body() {
   check_begun();
   const std::string_view end = framer_.end();
   if (!bodiless_) out_.append(end);
-  return flush();
 }
 
 void Exchange::check_begun() const {

@@ -311,6 +311,7 @@ class Exchange {
   bool begin_reply(int status, std::string_view type, std::size_t size);
   void write_head(int status, Framing framing, std::string_view type);
   void append_refusal(int status, std::string_view text);
+  void end_body();
   void check_begun() const;
   Task<> send_part(const File& file, ByteRange range, std::error_code& code);
   Task<> send_long(const File& file, ByteRange range, std::error_code& code);

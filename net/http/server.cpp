@@ -242,10 +242,13 @@ Task<> Conversation::complete(std::exception_ptr error) {
                        "return, or call reply()"})));
   }
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
-  std::error_code unheard;
-  if (!exchange_.framer_.ended() || !exchange_.out_.empty()) {
-    co_await exchange_.finish(unheard);
+  const std::exception_ptr misuse = caught([&] { exchange_.end_body(); });
+  if (misuse) {
+    exchange_.broken_ = true;
+    co_return complain_of_peer(misuse);
   }
+  std::error_code unheard;
+  co_await exchange_.flush(unheard);
   if (unheard) co_return;
   if (exchange_.keeps_ && !exchange_.body_done()) co_await drop_rest();
 }
