@@ -40,7 +40,7 @@ struct ConnectOptions {
 /// with that of the first, and each keeps its own order.
 std::vector<Address> in_turns(const std::vector<Address>& addresses);
 
-class ConnectToAnyEvent : public Event {
+class [[nodiscard]] ConnectToAnyEvent : public Event {
  public:
   /// `name` stands in errors: "example.org:80"; it may be empty.
   ConnectToAnyEvent(std::string name, std::vector<Address> addresses,
@@ -108,7 +108,7 @@ inline Coded<ConnectToAnyEvent> connect(const std::vector<Address>& addresses,
 
 /// What connect(host, port) is in the middle of: of a number it connects to
 /// at once, and of a name it looks up the addresses first.
-class ConnectToHostEvent : public Event {
+class [[nodiscard]] ConnectToHostEvent : public Event {
  public:
   ConnectToHostEvent(std::string_view host, std::uint16_t port,
                      ConnectOptions options);

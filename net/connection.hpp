@@ -137,7 +137,7 @@ class SocketEvent : public SlotEvent {
   void describe_as(const char* call, Description& out) const;
 };
 
-class RecvEvent : public SocketEvent {
+class [[nodiscard]] RecvEvent : public SocketEvent {
  public:
   RecvEvent(Slot* slot, std::span<char> buffer) noexcept
       : SocketEvent(slot), buffer_(buffer) {}
@@ -160,7 +160,7 @@ class RecvEvent : public SocketEvent {
   std::size_t got_ = 0;
 };
 
-class RecvChunkEvent : public SocketEvent {
+class [[nodiscard]] RecvChunkEvent : public SocketEvent {
  public:
   explicit RecvChunkEvent(Slot* slot) noexcept : SocketEvent(slot) {}
   bool attempt() noexcept override {
@@ -186,7 +186,7 @@ class RecvChunkEvent : public SocketEvent {
 
 /// send() and sendall(), which differ in one condition.
 template <bool kAll>
-class BasicSendEvent : public SocketEvent {
+class [[nodiscard]] BasicSendEvent : public SocketEvent {
  public:
   BasicSendEvent(Slot* slot, std::string_view data) noexcept
       : SocketEvent(slot), data_(data) {}
@@ -214,7 +214,7 @@ class BasicSendEvent : public SocketEvent {
 using SendEvent = BasicSendEvent<false>;
 using SendAllEvent = BasicSendEvent<true>;
 
-class ConnectEvent : public SocketEvent {
+class [[nodiscard]] ConnectEvent : public SocketEvent {
  public:
   explicit ConnectEvent(const Address& address) noexcept
       : SocketEvent(nullptr), address_(address) {}

@@ -82,7 +82,7 @@ class DatagramEvent : public SlotEvent {
   std::string object() const;
 };
 
-class RecvFromEvent : public DatagramEvent {
+class [[nodiscard]] RecvFromEvent : public DatagramEvent {
  public:
   RecvFromEvent(Slot* slot, std::span<char> buffer) noexcept
       : DatagramEvent(slot), buffer_(buffer) {}
@@ -102,7 +102,7 @@ class RecvFromEvent : public DatagramEvent {
   Received received_;
 };
 
-class RecvDatagramEvent : public DatagramEvent {
+class [[nodiscard]] RecvDatagramEvent : public DatagramEvent {
  public:
   explicit RecvDatagramEvent(Slot* slot) noexcept : DatagramEvent(slot) {}
   bool attempt() noexcept override;
@@ -122,7 +122,7 @@ class RecvDatagramEvent : public DatagramEvent {
   Received received_;
 };
 
-class SendDatagramEvent : public DatagramEvent {
+class [[nodiscard]] SendDatagramEvent : public DatagramEvent {
  public:
   /// No address: to whom the socket is connected.
   SendDatagramEvent(Slot* slot, std::string_view data,

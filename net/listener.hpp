@@ -20,7 +20,7 @@ namespace violet {
 
 class Listener;
 
-class AcceptEvent : public SocketEvent {
+class [[nodiscard]] AcceptEvent : public SocketEvent {
  public:
   explicit AcceptEvent(Slot* slot) noexcept : SocketEvent(slot) {}
   AcceptEvent(AcceptEvent&& other) noexcept : SocketEvent(std::move(other)) {}

@@ -72,7 +72,7 @@ Answer look_up(const Question& question);
 
 }  // namespace internal
 
-class ResolveEvent : public Event {
+class [[nodiscard]] ResolveEvent : public Event {
  public:
   ResolveEvent(std::string_view host, std::uint16_t port,
                ResolveOptions options);

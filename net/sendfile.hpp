@@ -30,7 +30,7 @@ struct FileSent {
 };
 
 /// One piece, by the system.
-class SendFileEvent : public SocketEvent {
+class [[nodiscard]] SendFileEvent : public SocketEvent {
  public:
   SendFileEvent(const Connection& to, const File& from, std::uint64_t offset,
                 std::size_t count) noexcept

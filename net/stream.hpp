@@ -377,7 +377,7 @@ class StreamLook : public StreamReadEvent {
 
 /// readline(), with one byte at the end. What a program with much input does
 /// most, so this is made for a line that has come already.
-class ReadlineEvent : public StreamLook<ReadlineEvent> {
+class [[nodiscard]] ReadlineEvent : public StreamLook<ReadlineEvent> {
  public:
   ReadlineEvent(Core* core, char terminator, bool strip,
                 std::size_t limit) noexcept
@@ -436,7 +436,7 @@ class ReadlineEvent : public StreamLook<ReadlineEvent> {
 };
 
 /// read_until(), and readline() with a text at the end.
-class ReadUntilEvent : public StreamLook<ReadUntilEvent> {
+class [[nodiscard]] ReadUntilEvent : public StreamLook<ReadUntilEvent> {
  public:
   ReadUntilEvent(Core* core, const Separators& separators, bool lines,
                  std::size_t limit) noexcept
@@ -469,7 +469,7 @@ class ReadUntilEvent : public StreamLook<ReadUntilEvent> {
 };
 
 /// read_exactly(n)
-class ReadExactlyEvent : public StreamLook<ReadExactlyEvent> {
+class [[nodiscard]] ReadExactlyEvent : public StreamLook<ReadExactlyEvent> {
  public:
   ReadExactlyEvent(Core* core, std::size_t count) noexcept
       : StreamLook(core), count_(count) {}
@@ -498,7 +498,7 @@ class ReadExactlyEvent : public StreamLook<ReadExactlyEvent> {
 
 /// read_exactly(span). What is larger than a buffer goes straight where it is
 /// wanted, and back into the stream if not all of it comes.
-class ReadFullyEvent : public StreamLook<ReadFullyEvent> {
+class [[nodiscard]] ReadFullyEvent : public StreamLook<ReadFullyEvent> {
  public:
   ReadFullyEvent(Core* core, std::span<char> into) noexcept
       : StreamLook(core), into_(into) {}
@@ -528,7 +528,7 @@ class ReadFullyEvent : public StreamLook<ReadFullyEvent> {
 };
 
 /// read()
-class ReadSomeEvent : public StreamLook<ReadSomeEvent> {
+class [[nodiscard]] ReadSomeEvent : public StreamLook<ReadSomeEvent> {
  public:
   explicit ReadSomeEvent(Core* core) noexcept : StreamLook(core) {}
   ReadSomeEvent(ReadSomeEvent&&) noexcept = default;
@@ -553,7 +553,7 @@ class ReadSomeEvent : public StreamLook<ReadSomeEvent> {
 };
 
 /// read(span)
-class ReadIntoEvent : public StreamLook<ReadIntoEvent> {
+class [[nodiscard]] ReadIntoEvent : public StreamLook<ReadIntoEvent> {
  public:
   ReadIntoEvent(Core* core, std::span<char> into) noexcept
       : StreamLook(core), into_(into) {}
@@ -575,7 +575,7 @@ class ReadIntoEvent : public StreamLook<ReadIntoEvent> {
 };
 
 /// peek(n)
-class PeekEvent : public StreamLook<PeekEvent> {
+class [[nodiscard]] PeekEvent : public StreamLook<PeekEvent> {
  public:
   PeekEvent(Core* core, std::size_t count) noexcept
       : StreamLook(core), count_(count) {}
@@ -601,7 +601,7 @@ class PeekEvent : public StreamLook<PeekEvent> {
 };
 
 /// skip(n)
-class SkipEvent : public StreamLook<SkipEvent> {
+class [[nodiscard]] SkipEvent : public StreamLook<SkipEvent> {
  public:
   SkipEvent(Core* core, std::uint64_t count) noexcept
       : StreamLook(core), rest_(count) {}
@@ -622,7 +622,7 @@ class SkipEvent : public StreamLook<SkipEvent> {
 };
 
 /// read_all(limit)
-class ReadAllEvent : public StreamLook<ReadAllEvent> {
+class [[nodiscard]] ReadAllEvent : public StreamLook<ReadAllEvent> {
  public:
   ReadAllEvent(Core* core, std::size_t limit) noexcept
       : StreamLook(core), limit_(limit) {}
@@ -647,7 +647,7 @@ class ReadAllEvent : public StreamLook<ReadAllEvent> {
 // -------------------------------------------------------------------- writing
 
 /// All that sends. They differ in what must have happened at the end.
-class StreamWriteEvent : public StreamEvent {
+class [[nodiscard]] StreamWriteEvent : public StreamEvent {
  public:
   enum class Until : std::uint8_t {
     kTaken,    // write: in the buffer
@@ -712,7 +712,7 @@ class StreamWriteEvent : public StreamEvent {
 };
 
 /// flush(), shutdown() and close(), which yield nothing.
-class StreamFlushEvent : public StreamWriteEvent {
+class [[nodiscard]] StreamFlushEvent : public StreamWriteEvent {
  public:
   StreamFlushEvent(Core* core, Until until) noexcept
       : StreamWriteEvent(core, until) {}
@@ -722,7 +722,7 @@ class StreamFlushEvent : public StreamWriteEvent {
 };
 
 /// copy()
-class CopyEvent : public StreamReadEvent {
+class [[nodiscard]] CopyEvent : public StreamReadEvent {
  public:
   CopyEvent(Core* from, Core* to, std::uint64_t limit) noexcept
       : StreamReadEvent(from), to_(to), limit_(limit) {}

@@ -207,7 +207,7 @@ class ChannelCore {
 };
 
 template <class T>
-class ChannelSendEvent final : public ChannelEvent {
+class [[nodiscard]] ChannelSendEvent final : public ChannelEvent {
  public:
   template <class U>
   ChannelSendEvent(Channel<T>& channel,
@@ -241,7 +241,7 @@ class ChannelSendEvent final : public ChannelEvent {
 };
 
 template <class T>
-class ChannelRecvEvent final : public ChannelEvent {
+class [[nodiscard]] ChannelRecvEvent final : public ChannelEvent {
  public:
   explicit ChannelRecvEvent(Channel<T>& channel) noexcept
       : ChannelEvent(channel) {}

@@ -140,7 +140,7 @@ class Finishers final : public Group {
   WaitQueue waiters_;
 };
 
-class Finishers::NextEvent final : public Event {
+class [[nodiscard]] Finishers::NextEvent final : public Event {
  public:
   explicit NextEvent(Finishers& all) noexcept : all_(all) {}
   NextEvent(NextEvent&& other) noexcept
@@ -241,7 +241,7 @@ Task<Indexed<T>> any(std::vector<Task<T>> tasks) {
 /// Waits for the first of several events to complete; the others are left as
 /// if they had never been awaited.
 template <class... E>
-class AnyEvent final : public Event {
+class [[nodiscard]] AnyEvent final : public Event {
   static_assert((!internal::is_undone_late<E> && ...),
                 "violet: any() of events undoes all but the first, and a task "
                 "with a limit, or an offloaded call, cannot be undone at once: "

@@ -210,7 +210,7 @@ class Await<E> {
 /// E offers error(), what it would throw, and value(), what it would return;
 /// and code(), if what it would throw need not be an error of the system.
 template <class E>
-class Coded final : public E {
+class [[nodiscard]] Coded final : public E {
  public:
   Coded(E&& event, std::error_code& code) noexcept
       : E(std::move(event)), code_(&code) {}

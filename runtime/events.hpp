@@ -24,7 +24,7 @@ namespace violet {
 // ------------------------------------------------------------ time and turns
 
 /// The one wait that has nothing to attempt and nothing to undo.
-class YieldEvent {};
+class [[nodiscard]] YieldEvent {};
 
 template <>
 class Await<YieldEvent> {
@@ -43,7 +43,7 @@ inline YieldEvent yield_now() noexcept {
   return {};
 }
 
-class SleepEvent final : public Event {
+class [[nodiscard]] SleepEvent final : public Event {
  public:
   explicit SleepEvent(Duration duration) noexcept : duration_(duration) {}
   SleepEvent(SleepEvent&& other) noexcept
@@ -71,7 +71,7 @@ inline SleepEvent sleep(Duration duration) noexcept {
 // ----------------------------------------------------------- the end of jobs
 
 template <class T>
-class JoinEvent final : public JobEndEvent {
+class [[nodiscard]] JoinEvent final : public JobEndEvent {
  public:
   explicit JoinEvent(internal::TypedJob<T>* job) noexcept : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_join(); }
@@ -84,7 +84,7 @@ class JoinEvent final : public JobEndEvent {
 };
 
 template <class T>
-class TakingJoinEvent final : public JobEndEvent {
+class [[nodiscard]] TakingJoinEvent final : public JobEndEvent {
  public:
   explicit TakingJoinEvent(internal::TypedJob<T>* job) noexcept
       : JobEndEvent(job) {}
@@ -114,7 +114,7 @@ TakingJoinEvent<T> join(Job<T>&& job) noexcept {
   return TakingJoinEvent<T>(job.block());
 }
 
-class WaitEvent final : public JobEndEvent {
+class [[nodiscard]] WaitEvent final : public JobEndEvent {
  public:
   explicit WaitEvent(JobBlock* job) noexcept : JobEndEvent(job) {}
   bool attempt() noexcept override { return attempt_end(); }
@@ -130,7 +130,7 @@ WaitEvent wait(const Job<T>& job) noexcept {
   return WaitEvent(job.block());
 }
 
-class KillEvent final : public JobEndEvent {
+class [[nodiscard]] KillEvent final : public JobEndEvent {
  public:
   KillEvent(JobBlock* job, std::string_view reason,
             std::source_location where) noexcept
@@ -154,7 +154,7 @@ KillEvent kill(
   return KillEvent(job.block(), reason, where);
 }
 
-class StoppingEvent final : public Event {
+class [[nodiscard]] StoppingEvent final : public Event {
  public:
   explicit StoppingEvent(Loop& loop) noexcept : hears_(loop) {}
   StoppingEvent(StoppingEvent&& other) noexcept
@@ -206,7 +206,7 @@ class DescriptorEvent : public SlotEvent {
   int fd_;
 };
 
-class ReadableEvent : public DescriptorEvent {
+class [[nodiscard]] ReadableEvent : public DescriptorEvent {
  public:
   explicit ReadableEvent(int fd) noexcept : DescriptorEvent(fd) {}
   explicit ReadableEvent(const Descriptor& owned) noexcept
@@ -223,7 +223,7 @@ class ReadableEvent : public DescriptorEvent {
   }
 };
 
-class WritableEvent : public DescriptorEvent {
+class [[nodiscard]] WritableEvent : public DescriptorEvent {
  public:
   explicit WritableEvent(int fd) noexcept : DescriptorEvent(fd) {}
   explicit WritableEvent(const Descriptor& owned) noexcept
@@ -314,7 +314,7 @@ class WritePiece final : public OffloadWait {
 
 }  // namespace internal
 
-class ReadEvent : public DescriptorEvent {
+class [[nodiscard]] ReadEvent : public DescriptorEvent {
  public:
   ReadEvent(int fd, std::span<char> buffer) noexcept
       : DescriptorEvent(fd), buffer_(buffer) {}
@@ -345,7 +345,7 @@ class ReadEvent : public DescriptorEvent {
   HeldCall<internal::ReadAhead> ahead_;  // for a file, if it has to wait
 };
 
-class WriteEvent : public DescriptorEvent {
+class [[nodiscard]] WriteEvent : public DescriptorEvent {
  public:
   WriteEvent(int fd, std::string_view data) noexcept
       : DescriptorEvent(fd), data_(data) {}

@@ -117,7 +117,7 @@ class FileEvent : public OffloadWait {
   std::size_t came_ = 0;
 };
 
-class FileReadEvent : public FileEvent {
+class [[nodiscard]] FileReadEvent : public FileEvent {
  public:
   FileReadEvent(std::shared_ptr<internal::FileState> state,
                 std::span<char> buffer, Offset offset = {}) noexcept
@@ -125,7 +125,7 @@ class FileReadEvent : public FileEvent {
                   offset) {}
 };
 
-class FileWriteEvent : public FileEvent {
+class [[nodiscard]] FileWriteEvent : public FileEvent {
  public:
   FileWriteEvent(std::shared_ptr<internal::FileState> state,
                  std::string_view data, Offset offset = {}) noexcept

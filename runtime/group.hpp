@@ -239,7 +239,7 @@ class TaskGroup::WaitEvent : public Event, public Link<WaitEvent> {
 };
 
 /// See TaskGroup::join and close.
-class TaskGroup::JoinEvent final : public WaitEvent {
+class [[nodiscard]] TaskGroup::JoinEvent final : public WaitEvent {
  public:
   JoinEvent(TaskGroup& group, bool closes, std::source_location where) noexcept
       : WaitEvent(group, group.joiners_), where_(where), closes_(closes) {}
@@ -269,7 +269,7 @@ class TaskGroup::RoomEvent final : public WaitEvent {
 };
 
 /// Waits until a child is ready, or has ended. It counts as joined meanwhile.
-class StartEvent final : public JobEndEvent {
+class [[nodiscard]] StartEvent final : public JobEndEvent {
  public:
   StartEvent(JobBlock* child, internal::StartState& state) noexcept
       : JobEndEvent(child), state_(state) {}

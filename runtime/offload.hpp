@@ -187,7 +187,7 @@ decltype(auto) call_there(F& function, Args&... arguments) {
 }  // namespace internal
 
 template <class F>
-class OffloadEvent final : public OffloadWait {
+class [[nodiscard]] OffloadEvent final : public OffloadWait {
  public:
   using Value = decltype(internal::call_there(std::declval<F&>()));
 
@@ -282,7 +282,7 @@ class AbandonedCall final : public HeapCall {
 
 /// A wait for a call that can be left behind.
 template <class F, class... Args>
-class AbandonEvent final : public Event {
+class [[nodiscard]] AbandonEvent final : public Event {
   using Made = internal::AbandonedCall<F, Args...>;
 
  public:

@@ -258,7 +258,7 @@ class OneshotSetter {
 };
 
 template <class T>
-class OneshotEvent final : public Event {
+class [[nodiscard]] OneshotEvent final : public Event {
  public:
   explicit OneshotEvent(
       std::shared_ptr<internal::OneshotState<T>> state) noexcept

@@ -191,7 +191,8 @@ class Child {
   ExitStatus status_;
 };
 
-class ProcessEndEvent : public SlotEvent, public Link<ProcessEndEvent> {
+class [[nodiscard]] ProcessEndEvent : public SlotEvent,
+                                      public Link<ProcessEndEvent> {
  public:
   explicit ProcessEndEvent(Process& process) noexcept;
   ProcessEndEvent(ProcessEndEvent&& other) noexcept

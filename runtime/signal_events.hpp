@@ -51,9 +51,9 @@ class Signal {
   std::uint32_t times_ = 0;
 };
 
-class SignalEvent final : public Event,
-                          public Link<SignalEvent>,
-                          private WakeHearer {
+class [[nodiscard]] SignalEvent final : public Event,
+                                        public Link<SignalEvent>,
+                                        private WakeHearer {
  public:
   explicit SignalEvent(Signals& signals) noexcept
       : WakeHearer(come, is_awaited), signals_(&signals) {}

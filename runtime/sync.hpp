@@ -209,7 +209,7 @@ class [[nodiscard("a permit that is not kept is given back at once")]] Permit {
   Semaphore* semaphore_ = nullptr;
 };
 
-class AcquireEvent final : public GrantEvent {
+class [[nodiscard]] AcquireEvent final : public GrantEvent {
  public:
   explicit AcquireEvent(Semaphore& semaphore) noexcept
       : semaphore_(semaphore) {}
@@ -425,14 +425,14 @@ class LockingEvent : public GrantEvent {
   [[noreturn]] void throw_refused() const;
 };
 
-class LockEvent final : public LockingEvent {
+class [[nodiscard]] LockEvent final : public LockingEvent {
  public:
   explicit LockEvent(Mutex& mutex) noexcept : LockingEvent(&mutex) {}
   LockEvent(LockEvent&& other) noexcept : LockingEvent(std::move(other)) {}
   Mutex::Lock result() { return Mutex::Lock(take_mutex()); }
 };
 
-class RelockEvent final : public LockingEvent {
+class [[nodiscard]] RelockEvent final : public LockingEvent {
  public:
   RelockEvent(Mutex* mutex, Mutex::Lock& lock) noexcept
       : LockingEvent(mutex), lock_(lock) {}
@@ -488,7 +488,7 @@ class Flag {
   GrantQueue queue_;
 };
 
-class FlagEvent final : public GrantEvent {
+class [[nodiscard]] FlagEvent final : public GrantEvent {
  public:
   explicit FlagEvent(Flag& flag) noexcept : flag_(flag) {}
   FlagEvent(FlagEvent&& other) noexcept
@@ -512,7 +512,8 @@ inline FlagEvent Flag::wait() noexcept {
 // ----------------------------------------------------------------- condition
 
 /// A wait for a notification, and then for the mutex.
-class ConditionEvent final : public GrantEvent, public Link<ConditionEvent> {
+class [[nodiscard]] ConditionEvent final : public GrantEvent,
+                                           public Link<ConditionEvent> {
  public:
   ConditionEvent(Condition& condition, Mutex& mutex, Mutex::Lock& lock) noexcept
       : condition_(condition), mutex_(mutex), lock_(lock) {}

@@ -14,6 +14,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#if __cplusplus <= 201703L
+#error "violet needs C++20: say -std=c++20"
+#endif
+
 #include <sys/socket.h>
 #include <sys/types.h>
 

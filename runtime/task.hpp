@@ -155,7 +155,11 @@ struct TaskPromise : Frame {
   // little as possible to add to the sentence.
 
   template <class U>
-  Call<U> await_transform(Task<U>&, Line = {}) noexcept {
+  Call<U> await_transform(Task<U>& task, Line = {}) noexcept {
+    return await_transform(std::as_const(task));
+  }
+  template <class U>
+  Call<U> await_transform(const Task<U>&, Line = {}) noexcept {
     static_assert(is_never<U>,
                   "violet: a task is awaited once, as it is called: write "
                   "co_await f(x), or co_await std::move(task)");
@@ -236,6 +240,7 @@ class [[nodiscard(
 
   Task(Task&& other) noexcept : frame_(other.release()) {}
   Task(const Task&) = delete;  // it runs once: std::move(task), or call f again
+  Task& operator=(const Task&) = delete;  // the same: std::move(task)
   Task& operator=(Task&& other) noexcept {
     if (this != &other) {
       destroy();

@@ -381,7 +381,7 @@ KillCounts kill_everywhere(Body body, Check check,
 /// Throws: Misuse without one.
 SimNetwork& network();
 
-class AllBlockedEvent final : public Event {
+class [[nodiscard]] AllBlockedEvent final : public Event {
  public:
   AllBlockedEvent() noexcept {}
   AllBlockedEvent(AllBlockedEvent&& other) noexcept : Event(std::move(other)) {}

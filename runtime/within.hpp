@@ -90,7 +90,7 @@ class Limit : public Link<Limit> {
 };
 
 template <class E>
-class Within final : public Event {
+class [[nodiscard]] Within final : public Event {
  public:
   using Value = decltype(std::declval<E&>().result());
 

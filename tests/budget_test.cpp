@@ -202,6 +202,7 @@ TEST_CASE("budget: what violet.hpp costs is printed", "[size]") {
     std::printf("budget: compile times: not where there may be a cache\n");
     return;
   }
+  ::setenv("CCACHE_DISABLE", "1", 1);
   TemporaryFolder folder;
   const std::string whole = "#include <violet.hpp>\n";
   const std::string example = examples().at(0).text;

@@ -83,7 +83,7 @@ class WireLook : public StreamLook<Operation> {
 }  // namespace internal
 
 /// read_head()
-class ReadHeadEvent : public internal::WireLook<ReadHeadEvent> {
+class [[nodiscard]] ReadHeadEvent : public internal::WireLook<ReadHeadEvent> {
  public:
   ReadHeadEvent(const Stream& from, HeadParser& parser) noexcept
       : WireLook(from.core()), parser_(&parser) {}
@@ -130,7 +130,7 @@ inline Coded<ReadHeadEvent> read_head(const Stream& from, HeadParser& parser,
 }
 
 /// BodyReader::read()
-class BodyPieceEvent : public internal::WireLook<BodyPieceEvent> {
+class [[nodiscard]] BodyPieceEvent : public internal::WireLook<BodyPieceEvent> {
  public:
   BodyPieceEvent(const Stream& from, BodyDecoder& body) noexcept
       : WireLook(from.core()), body_(&body) {}
@@ -154,7 +154,7 @@ class BodyPieceEvent : public internal::WireLook<BodyPieceEvent> {
 
 /// BodyReader::read(span). What is larger than a buffer goes straight where it
 /// is wanted.
-class BodyIntoEvent : public internal::WireLook<BodyIntoEvent> {
+class [[nodiscard]] BodyIntoEvent : public internal::WireLook<BodyIntoEvent> {
  public:
   BodyIntoEvent(const Stream& from, BodyDecoder& body,
                 std::span<char> into) noexcept
