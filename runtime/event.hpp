@@ -18,6 +18,7 @@
 
 #include <concepts>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <system_error>
@@ -90,6 +91,10 @@ class Event {
     --job_->budget;
     return true;
   }
+
+  /// So many bytes were copied in one attempt: takes as many more from the
+  /// job's budget, and steps from the turn, as that took time.
+  void spend_on_copy(std::size_t bytes) noexcept;
 
   /// Attempts an event that is a part of this one, for the same job.
   template <class E>

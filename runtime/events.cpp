@@ -168,7 +168,10 @@ ssize_t ReadEvent::read_file(int fd) noexcept {
     const ssize_t count = sys::uninterrupted([&] {
       return sys::file_calls->read_cached(fd, buffer_.data(), most, -1);
     });
-    if (count >= 0) got_ = static_cast<std::size_t>(count);
+    if (count >= 0) {
+      got_ = static_cast<std::size_t>(count);
+      spend_on_copy(got_);
+    }
     if (count >= 0 || !asks_disk(*slot_, count)) return count;
   }
   const std::int64_t offset = sys::file_calls->seek(fd, 0, SEEK_CUR);
@@ -271,6 +274,7 @@ ssize_t WriteEvent::write_cached(int fd) noexcept {
     if (count <= 0) return count == 0 ? -EAGAIN : count;
     written_ += static_cast<std::size_t>(count);
     slot_->sent(static_cast<std::size_t>(count));
+    spend_on_copy(static_cast<std::size_t>(count));
     if (written_ == data_.size()) return 0;
     if (!spend()) return kGoBehind;
   }

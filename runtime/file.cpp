@@ -80,7 +80,8 @@ int internal::FileState::open(const FileOptions& options) noexcept {
     const int now = sys::calls->get_flags(number);
     if (now >= 0) sys::calls->set_flags(number, now & ~O_NONBLOCK);
   }
-  in_memory = sys::file_calls->in_memory(number);
+  // A device is elsewhere, whatever holds its name.
+  in_memory = type == S_IFREG && sys::file_calls->in_memory(number);
   return 0;
 }
 
@@ -137,6 +138,7 @@ bool FileEvent::start() noexcept {
 bool FileEvent::go_on() noexcept {
   if (done_ == size_) return settled();
   while (copy_here()) {
+    spend_on_copy(came_);
     if (finish()) return settled();
     if (spend()) continue;
     go_behind();

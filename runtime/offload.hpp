@@ -147,8 +147,8 @@ class OffloadWait : public Event, public Errand, public PoolCall {
   bool give_up(std::string_view) noexcept { return given_up_ = withdraw(); }
   bool given_up() const noexcept { return given_up_; }
 
-  // For a kill.
-  bool withdraw() noexcept override { return take_back(); }
+  // For a kill. A call that is back holds up nobody.
+  bool withdraw() noexcept override { return !waits_ || take_back(); }
   void send_again() noexcept override { PoolCall::send_again(); }
 
  protected:

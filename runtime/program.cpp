@@ -71,8 +71,8 @@ void print_line(std::string_view line) {
 
 int internal::run_body(ProgramBody& body) noexcept {
   fill_standard_descriptors();
-  const PipeSignalIgnored no_sigpipe;  // for last words, too
-  const SignalHandlers handlers;       // until the last destructor has run
+  const WriteSignalsIgnored no_signals;  // for last words, too
+  const SignalHandlers handlers;         // until the last destructor has run
   name_program(own_name());
   const bool inside_another = program_runs.exchange(true);
   const int code = code_of(body);

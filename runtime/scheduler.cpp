@@ -16,8 +16,12 @@ namespace {
 using namespace std::chrono_literals;
 
 // After so many steps the loop asks the poller again, however many jobs are
-// ready: a crowd of busy jobs must not shut out the descriptors.
+// ready: a crowd of busy jobs must not shut out the descriptors. A step that
+// copies much counts for several; see Event::spend_on_copy().
 constexpr int kStepsPerTurn = 128;
+
+// What is copied in the time of some attempts, each of a system call.
+constexpr std::size_t kBytesPerAttempt = 8 * 1024;
 
 // A tick is 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold
 // two years.
@@ -31,30 +35,45 @@ constexpr Duration kCloseDownLimit = 5s;
 
 constinit thread_local Loop* loop_here = nullptr;
 
-std::mutex pipe_signal_mutex;  // guards the rest
-int pipe_signal_users = 0;
-bool pipe_signal_changed = false;
-struct sigaction pipe_signal_before;
+constexpr int kWriteSignals[] = {SIGPIPE, SIGXFSZ};
+
+struct IgnoredSignal {
+  struct sigaction before;
+  bool changed;
+};
+
+std::mutex write_signals_mutex;  // guards the rest
+int write_signals_users = 0;
+IgnoredSignal write_signals[std::size(kWriteSignals)];
+
+void ignore(int number, IgnoredSignal& kept) noexcept {
+  kept.changed = false;
+  ::sigaction(number, nullptr, &kept.before);
+  if ((kept.before.sa_flags & SA_SIGINFO) != 0) return;
+  if (kept.before.sa_handler != SIG_DFL) return;
+  struct sigaction ignored{};
+  ignored.sa_handler = SIG_IGN;
+  ::sigaction(number, &ignored, nullptr);
+  kept.changed = true;
+}
 
 }  // namespace
 
-PipeSignalIgnored::PipeSignalIgnored() noexcept {
-  const std::lock_guard lock(pipe_signal_mutex);
-  if (pipe_signal_users++ > 0) return;
-  ::sigaction(SIGPIPE, nullptr, &pipe_signal_before);
-  if ((pipe_signal_before.sa_flags & SA_SIGINFO) != 0) return;
-  if (pipe_signal_before.sa_handler != SIG_DFL) return;
-  struct sigaction ignored{};
-  ignored.sa_handler = SIG_IGN;
-  ::sigaction(SIGPIPE, &ignored, nullptr);
-  pipe_signal_changed = true;
+WriteSignalsIgnored::WriteSignalsIgnored() noexcept {
+  const std::lock_guard lock(write_signals_mutex);
+  if (write_signals_users++ > 0) return;
+  for (std::size_t i = 0; i < std::size(kWriteSignals); ++i) {
+    ignore(kWriteSignals[i], write_signals[i]);
+  }
 }
 
-PipeSignalIgnored::~PipeSignalIgnored() {
-  const std::lock_guard lock(pipe_signal_mutex);
-  if (--pipe_signal_users > 0) return;
-  if (!std::exchange(pipe_signal_changed, false)) return;
-  ::sigaction(SIGPIPE, &pipe_signal_before, nullptr);
+WriteSignalsIgnored::~WriteSignalsIgnored() {
+  const std::lock_guard lock(write_signals_mutex);
+  if (--write_signals_users > 0) return;
+  for (std::size_t i = 0; i < std::size(kWriteSignals); ++i) {
+    if (!write_signals[i].changed) continue;
+    ::sigaction(kWriteSignals[i], &write_signals[i].before, nullptr);
+  }
 }
 
 /// Makes a loop the current one of its thread for a while.
@@ -151,6 +170,14 @@ void wake(Stack& stack) noexcept {
   loop.touch();
 }
 
+void Event::spend_on_copy(std::size_t bytes) noexcept {
+  const auto attempts = static_cast<int>(
+      std::min<std::size_t>(bytes / kBytesPerAttempt, kStepsPerTurn));
+  const int left = job_->budget;
+  job_->budget = static_cast<std::uint8_t>(std::max(left - attempts, 0));
+  loop_of(*job_).steps_left_ -= attempts;
+}
+
 void Event::go_behind() noexcept {
   loop_of(*job_).make_ready(static_cast<JobBlock&>(*job_));
 }
@@ -159,9 +186,8 @@ void Loop::turn(TimePoint deadline) noexcept {
   if (director_ != nullptr) [[unlikely]]
     return directed_turn(deadline);
   hear(deadline);
-  for (int steps = 0; steps < kStepsPerTurn && !ready_.empty(); ++steps) {
-    step(ready_.pop_front());
-  }
+  steps_left_ = kStepsPerTurn;
+  while (steps_left_-- > 0 && !ready_.empty()) step(ready_.pop_front());
 }
 
 /// A turn of a single step, and who has it is up to the director.

@@ -55,14 +55,15 @@ struct LoopOptions {
   Director* director = nullptr;
 };
 
-/// Ignores SIGPIPE while one of these lives, if nobody else handles it:
-/// send(2) can be told not to raise it, write(2) and sendfile(2) cannot. What
-/// was there before comes back with the last one.
-class PipeSignalIgnored {
+/// Ignores what a write may raise beside its error while one of these lives,
+/// if nobody else handles it: SIGPIPE, of which send(2) can be told but not
+/// write(2) and sendfile(2), and SIGXFSZ at the limit of a file's size
+/// (setrlimit(2)). What was there before comes back with the last one.
+class WriteSignalsIgnored {
  public:
-  PipeSignalIgnored() noexcept;
-  PipeSignalIgnored(const PipeSignalIgnored&) = delete;
-  ~PipeSignalIgnored();
+  WriteSignalsIgnored() noexcept;
+  WriteSignalsIgnored(const WriteSignalsIgnored&) = delete;
+  ~WriteSignalsIgnored();
 };
 
 /// A job whose frames are being destroyed, or counted out of their group.
@@ -155,7 +156,7 @@ class WakeHearer : public Link<WakeHearer> {
 };
 
 /// A scheduler. Belongs to the thread that made it. While one lives, SIGPIPE
-/// is ignored unless somebody handles it.
+/// and SIGXFSZ are ignored unless somebody handles them.
 class Loop {
  public:
   explicit Loop(LoopOptions options = LoopOptions());
@@ -400,12 +401,13 @@ class Loop {
 
   std::uint32_t ticks(TimePoint moment) const noexcept;
 
-  PipeSignalIgnored no_sigpipe_;
+  WriteSignalsIgnored no_write_signals_;
 
   // Who may go on. A job stands in ready_ while its step is kReady or
   // kUnstarted; one that is killed there leaves its block behind, ended, with
   // a reference that its turn gives back.
   Queue<JobBlock> ready_;
+  int steps_left_ = 0;  // of this turn
   std::uint8_t budget_;
   Director* director_;  // null at rest
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "../runtime/file.hpp"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -142,6 +143,20 @@ class NoDisk : public sys::Calls, public sys::FileCalls {
   const std::thread::id home_ = std::this_thread::get_id();
 };
 
+/// A disk that is asked for the first piece; the others lie in memory, and
+/// yet take longer than anybody waits.
+class SlowMemory : public sys::Calls, public sys::FileCalls {
+ public:
+  bool in_memory(int) noexcept override { return false; }
+  ssize_t read_cached(int fd, void* data, std::size_t size,
+                      std::int64_t offset) noexcept override {
+    if (asked++ == 0) return -EAGAIN;
+    std::this_thread::sleep_for(2ms);
+    return FileCalls::pread(fd, data, size, offset);
+  }
+  int asked = 0;
+};
+
 }  // namespace
 
 // --------------------------------------------------------- reading and writing
@@ -268,6 +283,90 @@ TEST_CASE("file: one that is in memory is written by the loop, bit by bit",
   CHECK(calls.writes >= 20);
   CHECK(calls.elsewhere == 0);
   CHECK(turns >= 1);  // others are not kept from theirs
+}
+
+TEST_CASE("file: a long write to memory shuts out no descriptor and no limit",
+          "[file][threads]") {
+  const Folder folder;
+  NoDisk calls;
+  const ScopedCalls scope(calls);
+  const std::string text = pattern(20u << 20);
+  const Pair pipe = make_pipe();
+  int writes_before = 0;
+  const auto listen = [&]() -> Task<> {
+    co_await readable(pipe[0].get());
+    writes_before = calls.writes;
+  };
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file(folder / "a", for_writing());
+    const Job<> listens = spawn(listen);
+    for (int i = 0; i < 3; ++i) co_await yield_now();
+    REQUIRE(put(pipe[1].get(), "x"));
+    co_await file.write(text);
+    CHECK(calls.writes == 80);
+    CHECK(writes_before > 0);
+    CHECK(writes_before < 10);
+    co_await join(listens);
+    const auto late = co_await within(1ns, file.write_at(text, 0));
+    CHECK_FALSE(late);
+    CHECK(calls.writes < 90);
+  };
+  run(body());
+}
+
+TEST_CASE("file: at the limit of a file's size there is an error and no signal",
+          "[file][threads]") {
+  const Folder folder;
+  NoDisk memory;
+  std::optional<ScopedCalls> scope;
+  if (GENERATE(false, true)) scope.emplace(memory);
+  constexpr std::uint64_t kLimit = 64u << 20;
+  const std::string text = pattern(1000);
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file(folder / "a", for_writing());
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const rlimit limit{kLimit, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    std::error_code code;
+    const std::size_t written =
+        co_await file.write_at(text, kLimit - 100, code);
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK(written == 100);
+    CHECK(code == std::errc::file_too_large);
+  };
+  run(body());
+}
+
+TEST_CASE("file: a limit that ends between two pieces is no deadlock",
+          "[file][threads]") {
+  const Folder folder;
+  make(folder / "a", pattern(4u << 20));
+  SlowMemory calls;
+  const ScopedCalls scope(calls);
+  std::string got(4u << 20, '\0');
+  LoopOptions options;
+  options.budget = 0;  // it goes behind after each piece
+  Loop loop(options);
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file(folder / "a");
+    const auto late = co_await within(1ms, file.read_at(got, 0));
+    CHECK_FALSE(late);
+    CHECK(calls.asked >= 2);
+    const std::size_t all = co_await file.read_at(got, 0);
+    CHECK(all == got.size());
+  };
+  loop.run(body());
+}
+
+TEST_CASE("file: a device is not in memory, wherever its name lies",
+          "[file][threads]") {
+  const auto body = [&]() -> Task<> {
+    const File file = co_await open_file("/dev/null", for_writing());
+    CHECK_FALSE(file.in_memory());
+    co_await file.write("x");
+  };
+  run(body());
 }
 
 TEST_CASE("file: a kill in the middle of a write to memory tells how far it is",

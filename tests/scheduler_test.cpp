@@ -209,14 +209,15 @@ TEST_CASE("run: a killed root is reported as Killed", "[scheduler]") {
   CHECK(contains(text, "scheduler_test.cpp:"));
 }
 
-TEST_CASE("run: SIGPIPE is ignored meanwhile and restored afterwards",
+TEST_CASE("run: SIGPIPE and SIGXFSZ are ignored, and restored afterwards",
           "[scheduler]") {
-  const auto action = [] {
+  const int number = GENERATE(SIGPIPE, SIGXFSZ);
+  const auto action = [&] {
     struct sigaction now{};
-    ::sigaction(SIGPIPE, nullptr, &now);
+    ::sigaction(number, nullptr, &now);
     return now.sa_handler;
   };
-  const auto before = ::signal(SIGPIPE, SIG_DFL);
+  const auto before = ::signal(number, SIG_DFL);
   const auto root = [&]() -> Task<> {
     CHECK(action() == SIG_IGN);
     co_return;
@@ -224,14 +225,14 @@ TEST_CASE("run: SIGPIPE is ignored meanwhile and restored afterwards",
   run(root());
   CHECK(action() == SIG_DFL);
   const auto handler = [](int) {};
-  ::signal(SIGPIPE, handler);
+  ::signal(number, handler);
   const auto with_handler = [&]() -> Task<> {
     CHECK(action() == +handler);
     co_return;
   };
   run(with_handler());
   CHECK(action() == +handler);
-  ::signal(SIGPIPE, before);
+  ::signal(number, before);
 }
 
 TEST_CASE("run: SIGPIPE is restored when it throws", "[scheduler]") {
