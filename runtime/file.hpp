@@ -308,8 +308,8 @@ Task<> replace_file(std::string path, std::string data,
 /// An error of a block is thrown by the next write(), flush(), sync() or
 /// close(), and by every one after it; one that nobody hears of is a line on
 /// stderr. A local variable of the job that makes it. Its destructor drops
-/// what is not handed over yet, and blocks while a block is written: end with
-/// close().
+/// what nobody has begun to write, and blocks while a block is written: end
+/// with close().
 class FileWriter {
  public:
   static constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
@@ -338,6 +338,11 @@ class FileWriter {
   Task<> close();
 
   const File& file() const noexcept { return file_; }
+
+  /// Bytes of the blocks that it holds.
+  std::size_t memory_bytes() const noexcept {
+    return other_ == nullptr ? block_bytes_ : 2 * block_bytes_;
+  }
 
  private:
   Task<> settle();

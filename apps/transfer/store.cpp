@@ -352,7 +352,7 @@ Sink::Sink(Store& store, std::string name, Condition condition)
       condition_(std::move(condition)) {}
 
 Sink::~Sink() {
-  store_.buffered_ -= 2 * block_;
+  store_.buffered_ -= buffered_;
 }
 
 /// Blocks.
@@ -366,10 +366,11 @@ void Sink::check_condition() const {
 
 violet::FileWriter& Sink::open_writer(violet::File file,
                                       std::uint64_t most_bytes) {
-  block_ = store_.choose_block();
-  if (most_bytes < block_) block_ = static_cast<std::size_t>(most_bytes);
-  store_.buffered_ += 2 * block_;
-  return writer_.emplace(std::move(file), block_);
+  std::size_t block = store_.choose_block();
+  if (most_bytes < block) block = static_cast<std::size_t>(most_bytes);
+  writer_.emplace(std::move(file), block);
+  store_.buffered_ += buffered_ = writer_->memory_bytes();
+  return *writer_;
 }
 
 // ------------------------------------------------------------------- one piece

@@ -188,7 +188,7 @@ class Sink {
   std::optional<violet::FileWriter> writer_;
 
  private:
-  std::size_t block_ = 0;
+  std::size_t buffered_ = 0;  // bytes of the writer's blocks
 };
 
 /// One piece of an upload.

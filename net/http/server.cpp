@@ -236,10 +236,12 @@ Task<> Conversation::complete(std::exception_ptr error) {
   if (exchange_.broken_) co_return;  // or a limit of the handler's own cut it
   if (exchange_.owes_text_) {
     exchange_.broken_ = true;
-    throw_error(
-        Misuse(concat({"violet: ", exchange_.path(),
-                       " was not sent: co_await what send() and write() "
-                       "return, or call reply()"})));
+    complain_with([&] {
+      return log_line(exchange_,
+                      "violet: the response was not sent: co_await what send() "
+                      "and write() return, or call reply()");
+    });
+    co_return;
   }
   if (!exchange_.begun_) co_await exchange_.refuse(500, "nobody has answered");
   const std::exception_ptr misuse = caught([&] { exchange_.end_body(); });
