@@ -63,7 +63,7 @@ endif
 ifeq ($(strip $(POLLER))-$(shell uname),kqueue-Linux)
 KQUEUE_CFLAGS ?= $(shell pkg-config --cflags libkqueue)
 KQUEUE_LIBS   ?= $(shell pkg-config --libs libkqueue)
-BUILDS := $(filter-out clean help house tour,$(or $(MAKECMDGOALS),all))
+BUILDS := $(filter-out clean help house tour uninstall,$(or $(MAKECMDGOALS),all))
 ifeq ($(strip $(KQUEUE_CFLAGS)$(KQUEUE_LIBS))$(if $(BUILDS),,none),)
 $(error POLLER=kqueue needs libkqueue on Linux, and pkg-config knows none: \
   say where it lies with KQUEUE_CFLAGS=... and KQUEUE_LIBS=...)
@@ -101,19 +101,27 @@ AR     = $(if $(LTO),$(shell $(CXX) -print-prog-name=$(if $(findstring \
          clang,$(CXX)),llvm-ar,gcc-ar)),ar)
 endif
 
+# What the build directory was made with (make 4.3 leaves the newline at the
+# end of some), and what this call says of that.
+MADE  := $(strip $(file < $B/flags))
+ASKED := $(filter CXX=% OPT=% SAN=% WERROR=% CATCH=% CPPFLAGS=% CXXFLAGS=% \
+         LDFLAGS=% POLLER=% \
+         KQUEUE_CFLAGS=% KQUEUE_LIBS=%,$(MAKEOVERRIDES))
+# Some programs live on exceptions.
+BARE  := $(findstring -fno-exceptions,$(CXXFLAGS) $(if \
+         $(ASKED)$(filter-out install,$(or $(MAKECMDGOALS),all)),,$(MADE)))
+
 # The files of a folder, as its ORDER lists them.
 order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
          sed -n 's/^\([a-z][^ ]*\).*/\1/p' $1/ORDER)))
 LISTED:= $(call order,runtime) $(call order,net)
 LIB   := $(patsubst %.cpp,%.o,$(filter %.cpp,$(LISTED)))
-APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(findstring \
-         -fno-exceptions,$(CXXFLAGS)),%/delegation.cpp %/upload.cpp %/load.cpp \
-         %/transfer.cpp),$(wildcard apps/*.cpp)))
+APPS  := $(patsubst apps/%.cpp,$B/%,$(filter-out $(if $(BARE),%/upload.cpp \
+         %/delegation.cpp %/load.cpp %/transfer.cpp),$(wildcard apps/*.cpp)))
 FRONT := $(addprefix $B/include/,violet.hpp violet/http.hpp violet/testing.hpp)
 SINGLE:= $(FRONT:$B/include/%=$B/single/%)
 # A program may have more files, in a folder of its name.
-MORE  := $(if $(findstring -fno-exceptions,$(CXXFLAGS)),,$(patsubst \
-         %.cpp,$B/obj/%.o,$(wildcard apps/*/*.cpp)))
+MORE  := $(if $(BARE),,$(patsubst %.cpp,$B/obj/%.o,$(wildcard apps/*/*.cpp)))
 TEST  := $(patsubst %.cpp,$B/obj/%.o,$(or $(strip $(FILES)),$(wildcard \
          tests/*_test.cpp tests/regress/*_test.cpp)) tests/main.cpp)
 BENCH := $(patsubst tests/bench/%.cpp,$B/bench/%,$(wildcard tests/bench/*.cpp))
@@ -190,10 +198,6 @@ help:  ## this list
 # when they change. A mere `make install` asks for no flags: it takes what is
 # there as it is, so that root, who has another environment, compiles nothing.
 STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(BELOW) $(CATCH))
-MADE  := $(file < $B/flags)
-ASKED := $(filter CXX=% OPT=% SAN=% WERROR=% CATCH=% CPPFLAGS=% CXXFLAGS=% \
-         LDFLAGS=% POLLER=% \
-         KQUEUE_CFLAGS=% KQUEUE_LIBS=%,$(MAKEOVERRIDES))
 ifneq ($(MADE),$(STAMP))
 ifeq ($(if $(MADE),,nothing)$(ASKED)$(MAKECMDGOALS),install)
 KEPT  := made with the settings in $B/flags, not with those of now
@@ -293,8 +297,8 @@ PLAN = $(foreach h,$(filter %.hpp,$(LISTED)),644|$h|$(INCLUDEDIR)/violet/$h) \
   644|violet_pc|$(LIBDIR)/pkgconfig/violet.pc \
   644|config_cmake|$(CMAKEDIR)/violet-config.cmake \
   644|version_cmake|$(CMAKEDIR)/violet-config-version.cmake \
-  $(foreach a,$(APPS),755|$a|$(BINDIR)/violet-$(notdir $a)) \
-  $(foreach m,$(wildcard apps/*.1),644|$m|$(MANDIR)/man1/violet-$(notdir $m)) \
+  $(foreach a,$(notdir $(APPS)),755|$B/$a|$(BINDIR)/violet-$a \
+  644|apps/$a.1|$(MANDIR)/man1/violet-$a.1) \
   644|LICENSE|$(DOCDIR)/LICENSE
 CMAKEDIR = $(LIBDIR)/cmake/violet
 # Folders for nobody else.
@@ -325,7 +329,7 @@ CHECKED = $(foreach d,PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR,$(if $(or \
   $(error $d is '$($d)': it must be an absolute path without spaces and special \
   characters, such as /opt/violet)))$(if $(findstring ',$(DESTDIR)),$(error \
   DESTDIR is "$(DESTDIR)": it must not have a ' in it))$(if \
-  $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE),,$(MADE))),$(error $B was made \
+  $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE)$(ASKED),,$(MADE))),$(error $B was made \
   with POLLER=kqueue: say so here, too))
 odd = $(strip $(foreach c,' " % ; | $$ \ $(HASH) `,$(findstring $c,$1)))
 HASH := \#

@@ -328,6 +328,20 @@ TEST_CASE("install: what is built is installed as it is", "[install]") {
   CHECK(contains(asked.out, "compile"));
 }
 
+TEST_CASE("install: settings are known again, however long they are",
+          "[install]") {
+  const Folder folder;
+  const std::string flags = folder / "b/flags";
+  for (std::size_t size = 10; size < 200; size += 10) {
+    const std::string build = "BUILD=" + folder / "b";
+    const std::string more = "CXXFLAGS=-D" + std::string(size, 'x');
+    const Run written = make(flags, {build, more});
+    CAPTURE(size, written.err);
+    CHECK(written.code == 0);
+    CHECK(make(flags, {build, more, "-q"}).code == 0);  // nothing to be done
+  }
+}
+
 TEST_CASE("install: a folder that cannot be is named", "[install]") {
   const Folder folder;
   const std::string stage = "DESTDIR=" + folder / "a stage";

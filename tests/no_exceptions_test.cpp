@@ -245,6 +245,25 @@ TEST_CASE("no exceptions: the echo server serves, stops and refuses",
   CHECK(lost.err().rfind("echo: --host: address 'nowhere' (", 0) == 0);
 }
 
+TEST_CASE("no exceptions: what was made is installed without asking again",
+          "[no_exceptions]") {
+  make_all();
+  TemporaryFolder place;
+  const std::string variables = "MAKEFLAGS MFLAGS MAKELEVEL CPPFLAGS LDFLAGS";
+  Program install({"sh", "-c", "unset " + variables + "; exec make \"$@\"",
+                   "sh", "install", "BUILD=" + folder(),
+                   "PREFIX=" + place.file("prefix")});
+  const End end = install.wait();
+  CAPTURE(install.err());
+  CHECK(end.code == 0);
+  const std::string prefix = place.file("prefix");
+  for (const std::string name : {"/bin/violet-", "/share/man/man1/violet-"}) {
+    const std::string dot = contains(name, "man") ? ".1" : "";
+    CHECK(::access((prefix + name + "echo" + dot).c_str(), F_OK) == 0);
+    CHECK(::access((prefix + name + "transfer" + dot).c_str(), F_OK) != 0);
+  }
+}
+
 TEST_CASE("no exceptions: the linker refuses the other library",
           "[no_exceptions]") {
   make_all();
