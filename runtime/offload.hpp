@@ -144,11 +144,13 @@ class OffloadWait : public Event, public Errand, public PoolCall {
   void describe(Description& out) const override;
 
   // As of PartEvent, for a limit: a call that runs is waited for.
-  bool give_up(std::string_view) noexcept { return given_up_ = withdraw(); }
+  bool give_up(std::string_view) noexcept {
+    return given_up_ = !waits_ || take_back();
+  }
   bool given_up() const noexcept { return given_up_; }
 
-  // For a kill. A call that is back holds up nobody.
-  bool withdraw() noexcept override { return !waits_ || take_back(); }
+  // For a kill.
+  bool withdraw() noexcept override { return take_back(); }
   void send_again() noexcept override { PoolCall::send_again(); }
 
  protected:

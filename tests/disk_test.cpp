@@ -218,6 +218,30 @@ TEST_CASE("disk: closing while a piece is written waits for that piece",
   CHECK(std::string_view(second) == "other");
 }
 
+TEST_CASE("disk: a limit that ends while a piece is written is no deadlock",
+          "[disk][threads]") {
+  Disk disk;
+  const ScopedCalls scope(disk);
+  LoopOptions options;
+  options.budget = 0;  // it goes behind after each piece
+  Loop loop(options);
+  const std::string text(1 << 20, 'x');
+  const auto let_go = [&]() -> Task<> {
+    co_await violet::sleep(2ms);
+    disk.stuck = false;
+  };
+  const auto body = [&]() -> Task<> {
+    const Fd file = temporary_file();
+    disk.stuck = true;
+    const Job<> later = spawn(let_go);
+    const auto written = co_await within(1ms, write(file.get(), text));
+    CHECK_FALSE(written);
+    CHECK(disk.writes >= 1);
+    co_await join(later);
+  };
+  loop.run(body());
+}
+
 TEST_CASE("disk: a kill waits for the piece that is written",
           "[disk][threads]") {
   Disk disk;
