@@ -379,21 +379,26 @@ namespace {
 Task<std::string> read_file(std::string path, std::size_t most_bytes) {
   constexpr std::size_t kLeast = 4096;
   const File file = co_await open_file(std::move(path));
-  const std::uint64_t size = co_await file.size();
-  if (size > most_bytes) throw_too_large(file.path(), most_bytes);
+  const std::uint64_t guess = co_await file.size();
   std::string text;
-  std::size_t got = 0;
-  for (std::size_t room = static_cast<std::size_t>(size) + 1;; room = kLeast) {
-    room = std::max(room, got);  // doubles what was wrongly guessed
-    text.resize(std::min(got + room, most_bytes + 1));
-    const std::span<char> rest(text.data() + got, text.size() - got);
+  most_bytes = std::min(most_bytes, text.max_size() - 1);
+  if (guess > most_bytes) throw_too_large(file.path(), most_bytes);
+  text.reserve(static_cast<std::size_t>(guess) + 1);
+  for (;;) {
+    const std::size_t got = text.size();
+    const std::size_t wanted = got <= guess
+                                   ? static_cast<std::size_t>(guess) + 1 - got
+                                   : std::max(got, kLeast);
+    // Not all at once: the string fills with zeros what it is made longer by.
+    const std::size_t room =
+        std::min({wanted, kPieceBytes, most_bytes + 1 - got});
+    text.resize(got + room);
+    const std::span<char> rest(text.data() + got, room);
     const std::size_t count = co_await file.read(rest);
-    got += count;
-    if (got > most_bytes) throw_too_large(file.path(), most_bytes);
-    if (count < rest.size()) break;
+    text.resize(got + count);
+    if (text.size() > most_bytes) throw_too_large(file.path(), most_bytes);
+    if (count < room) co_return text;
   }
-  text.resize(got);
-  co_return text;
 }
 
 Task<> write_file(std::string path, std::string data) {
@@ -505,7 +510,8 @@ void FileWriter::check() {
 Task<std::span<char>> FileWriter::room() {
   check();
   if (filled_ == block_bytes_) co_await hand_over();
-  if (other_ == nullptr) co_await settle();  // no other block is free meanwhile
+  // Of one block nothing is free while it is written.
+  if (other_ == nullptr && !writes_.ended()) co_await settle();
   co_return std::span<char>(filling_.get() + filled_, block_bytes_ - filled_);
 }
 

@@ -149,7 +149,8 @@ class File {
       : state_(std::move(state)) {}
 
   /// Reads from `offset` until the buffer is full or the file ends.
-  /// Suspends: unless all of it lies in memory, and the system can tell.
+  /// Suspends: unless all of it lies in memory, and the system can tell; there,
+  /// too, of much of it, so that others have their turn.
   /// Returns: the number of bytes, fewer than asked for only at the end.
   /// Throws: std::system_error "read notes.txt: Input/output error".
   /// Kill: waits for a piece that is being read, of 1 MiB at most.
@@ -175,8 +176,8 @@ class File {
   }
 
   /// Writes all of `data` at `offset`; a file that was shorter becomes longer.
-  /// Suspends: unless the file is in_memory(), since a write may have to wait
-  /// for the disk.
+  /// Suspends: since a write may have to wait for the disk; if the file is
+  /// in_memory(), only as read_at() does.
   /// Returns: the number of bytes: all, unless the error_code form reports an
   /// error.
   /// Throws: std::system_error "write notes.txt: No space left on device".
@@ -320,12 +321,13 @@ class FileWriter {
   FileWriter& operator=(const FileWriter&) = delete;
   ~FileWriter();
 
-  /// Takes `data`, whatever its size. Suspends: while both blocks are in use.
+  /// Takes `data`, whatever its size. Suspends: while its blocks are in use.
   /// Kill: a part of it may have been taken.
   Task<> write(std::string_view data);
 
   /// Room to put bytes in, without a copy; at least one byte, at most a block.
-  /// commit() takes the first `bytes` of it.
+  /// commit() takes the first `bytes` of it. Lifetime: until anything else is
+  /// called.
   Task<std::span<char>> room();
   void commit(std::size_t bytes);
 

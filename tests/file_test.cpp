@@ -874,6 +874,32 @@ TEST_CASE("replace_file: a kill at every wait leaves the old file or the new",
 
 // ---------------------------------------------------------------- write-behind
 
+TEST_CASE("read_file: of any size, whatever the limit", "[file][threads]") {
+  const MaybeShortIo io;
+  const Folder folder;
+  const std::size_t size = GENERATE(0u, 1u, 4095u, (2u << 20) - 1, 3u << 20);
+  if (MaybeShortIo::wanted() && size > 10'000) return;
+  const std::string text = pattern(size);
+  make(folder / "a", text);
+  const auto body = [&]() -> Task<> {
+    for (const std::size_t most : {size, size + 1, ~std::size_t{0}}) {
+      const std::string got = co_await read_file(folder / "a", most);
+      CHECK(got == text);
+    }
+    const std::string kernel = co_await read_file("/proc/self/status");
+    CHECK(kernel.size() > 500);  // of which the size tells nothing
+    if (size == 0) co_return;
+    std::string error = "nothing";
+    try {
+      (void)co_await read_file(folder / "a", size - 1);
+    } catch (const std::system_error& e) {
+      error = e.what();
+    }
+    CHECK(contains(error, "more than " + std::to_string(size - 1) + " bytes"));
+  };
+  run(body());
+}
+
 TEST_CASE("FileWriter: what goes in is in the file", "[file][threads]") {
   const MaybeShortIo io;
   const Folder folder;
