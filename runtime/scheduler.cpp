@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 // copies much counts for several; see Event::spend_on_copy().
 constexpr int kStepsPerTurn = 128;
 
-// What is copied in the time of some attempts, each of a system call.
+// What is copied in the time that an attempt, or a short step, takes.
 constexpr std::size_t kBytesPerAttempt = 8 * 1024;
 
 // A tick is 2^24 ns, about 17 ms: fine enough to tell ages, and 32 bits hold
@@ -57,6 +57,14 @@ void ignore(int number, IgnoredSignal& kept) noexcept {
   kept.changed = true;
 }
 
+/// Unless somebody has begun to handle it meanwhile.
+void heed(int number, const IgnoredSignal& kept) noexcept {
+  struct sigaction now{};
+  ::sigaction(number, nullptr, &now);
+  if ((now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_IGN) return;
+  ::sigaction(number, &kept.before, nullptr);
+}
+
 }  // namespace
 
 WriteSignalsIgnored::WriteSignalsIgnored() noexcept {
@@ -71,8 +79,7 @@ WriteSignalsIgnored::~WriteSignalsIgnored() {
   const std::lock_guard lock(write_signals_mutex);
   if (--write_signals_users > 0) return;
   for (std::size_t i = 0; i < std::size(kWriteSignals); ++i) {
-    if (!write_signals[i].changed) continue;
-    ::sigaction(kWriteSignals[i], &write_signals[i].before, nullptr);
+    if (write_signals[i].changed) heed(kWriteSignals[i], write_signals[i]);
   }
 }
 

@@ -26,6 +26,8 @@ const char* objection_to(int number) noexcept {
              "on; use sigaction(2)";
     case SIGPIPE:
       return ": a loop ignores it; the write tells broken_pipe instead";
+    case SIGXFSZ:
+      return ": a loop ignores it; the write tells file_too_large instead";
     default: return nullptr;
   }
 }

@@ -88,8 +88,8 @@ class [[nodiscard]] SignalEvent final : public Event,
 class Signals {
  public:
   /// Throws: Misuse for none, for SIGKILL and SIGSTOP, which nobody can catch,
-  /// for SIGPIPE, which is ignored, and for those that tell of an error in
-  /// the program itself, such as SIGSEGV.
+  /// for SIGPIPE and SIGXFSZ, which are ignored, and for those that tell of an
+  /// error in the program itself, such as SIGSEGV.
   explicit Signals(std::initializer_list<int> numbers);
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;

@@ -232,6 +232,13 @@ TEST_CASE("run: SIGPIPE and SIGXFSZ are ignored, and restored afterwards",
   };
   run(with_handler());
   CHECK(action() == +handler);
+  ::signal(number, SIG_DFL);
+  const auto with_handler_of_its_own = [&]() -> Task<> {
+    ::signal(number, handler);
+    co_return;
+  };
+  run(with_handler_of_its_own());
+  CHECK(action() == +handler);
   ::signal(number, before);
 }
 

@@ -495,6 +495,7 @@ TEST_CASE("signal events: what nobody can listen to is refused with a sentence",
     CHECK(contains(why({fault}), "an error in the program itself"));
   }
   CHECK(contains(why({SIGPIPE}), "broken_pipe"));
+  CHECK(contains(why({SIGXFSZ}), "file_too_large"));
   CHECK(contains(why({}), "no signal"));
   for (const int none : {0, -1, 4000}) {
     CHECK(contains(why({none}), "there is no such signal"));
