@@ -107,9 +107,11 @@ MADE  := $(strip $(file < $B/flags))
 ASKED := $(filter CXX=% OPT=% SAN=% WERROR=% CATCH=% CPPFLAGS=% CXXFLAGS=% \
          LDFLAGS=% POLLER=% \
          KQUEUE_CFLAGS=% KQUEUE_LIBS=%,$(MAKEOVERRIDES))
+# A mere `make install` asks for nothing: it takes what is there as it is, so
+# that root, who has another environment, compiles nothing.
+AS_IS := $(if $(ASKED)$(filter-out install,$(or $(MAKECMDGOALS),all)),,$(MADE))
 # Some programs live on exceptions.
-BARE  := $(findstring -fno-exceptions,$(CXXFLAGS) $(if \
-         $(ASKED)$(filter-out install,$(or $(MAKECMDGOALS),all)),,$(MADE)))
+BARE  := $(findstring -fno-exceptions,$(or $(AS_IS),$(CXXFLAGS)))
 
 # The files of a folder, as its ORDER lists them.
 order  = $(addprefix $1/,$(if $(wildcard $1/ORDER),$(shell \
@@ -195,11 +197,10 @@ help:  ## this list
 	@echo "to install: PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR DESTDIR"
 
 # Objects depend on the flags they were made with: $B/flags is written anew
-# when they change. A mere `make install` asks for no flags: it takes what is
-# there as it is, so that root, who has another environment, compiles nothing.
+# when they change.
 STAMP := $(strip $(CXX) $(FLAGS) $(LDFLAGS) $(BELOW) $(CATCH))
 ifneq ($(MADE),$(STAMP))
-ifeq ($(if $(MADE),,nothing)$(ASKED)$(MAKECMDGOALS),install)
+ifneq ($(AS_IS),)
 KEPT  := made with the settings in $B/flags, not with those of now
 NEWER  = $(error $@ is out of date, and $B was made with other settings, which \
          $B/flags tells: run make with the ones you want, then make install)
@@ -208,7 +209,7 @@ $B/flags: FORCE
 endif
 endif
 $B/flags:
-	@mkdir -p $(@D) && printf '%s\n' '$(STAMP)' > $@
+	@mkdir -p $(@D) && printf '%s\n' '$(subst ','\'',$(STAMP))' > $@
 
 $B/obj/%.o: %.cpp $B/flags | $(FRONT)
 	$(NEWER)@mkdir -p $(@D) && echo "  compile $<"
@@ -306,7 +307,7 @@ OURS = $(addprefix $(INCLUDEDIR)/,violet $(patsubst %/,violet/%,$(sort $(dir \
   $(filter %.hpp,$(LISTED)))))) $(CMAKEDIR) $(filter %/violet,$(DOCDIR))
 
 install: $B/libviolet.a $(APPS)  ## install below PREFIX (/usr/local)
-	$(CHECKED)@umask 022; set -ef; IFS='|'; \
+	$(CHECKED)$(OTHER)@umask 022; set -ef; IFS='|'; \
 	for one in $(PLAN:%='%'); do set -- $$one; to='$(DESTDIR)'$$3; \
 	  mkdir -p "$${to%/*}" && [ -w "$${to%/*}" ] || { echo "make install cannot" \
 	    "write into $${to%/*}: try sudo make install, or make install" \
@@ -328,9 +329,9 @@ CHECKED = $(foreach d,PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR,$(if $(or \
   $(filter-out 1,$(words $($d))),$(filter-out /%,$($d)),$(call odd,$($d))), \
   $(error $d is '$($d)': it must be an absolute path without spaces and special \
   characters, such as /opt/violet)))$(if $(findstring ',$(DESTDIR)),$(error \
-  DESTDIR is "$(DESTDIR)": it must not have a ' in it))$(if \
-  $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE)$(ASKED),,$(MADE))),$(error $B was made \
-  with POLLER=kqueue: say so here, too))
+  DESTDIR is "$(DESTDIR)": it must not have a ' in it))
+OTHER = $(if $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE)$(ASKED),,$(MADE))),$(error \
+  $B was made with POLLER=kqueue: say so here, too))
 odd = $(strip $(foreach c,' " % ; | $$ \ $(HASH) `,$(findstring $c,$1)))
 HASH := \#
 SPACE := $() $()
