@@ -159,6 +159,18 @@ constexpr char kBusy[] =
     ": another job waits for the same already; let one job do all the "
     "reading and one all the writing";
 
+/// A connected pair, whose first end has a number that is free: also where
+/// another thread has just freed a lower one.
+Ends pair_at(int number) {
+  support::Pair pair = support::make_socketpair();
+  if (pair[1].get() == number) std::swap(pair[0], pair[1]);
+  if (pair[0].get() != number) {
+    pair[0].reset(::fcntl(pair[0].get(), F_DUPFD_CLOEXEC, number));
+  }
+  Connection first(std::move(pair[0]));  // it gets the slot that is free
+  return Ends(std::move(first), Connection(std::move(pair[1])));
+}
+
 }  // namespace
 
 // ------------------------------------------------------------ what comes back
@@ -621,7 +633,7 @@ TEST_CASE("connection: late news of a descriptor wakes no successor",
       reader.kill();
       old.first = Connection();
 
-      Ends fresh = connected_pair();
+      const Ends fresh = pair_at(number);
       REQUIRE(fresh.first.fd() == number);
       auto successor =
           spawn(receive_into, std::cref(fresh.first), std::ref(text));
@@ -662,14 +674,8 @@ TEST_CASE("connection: a number that is used again at once starts anew",
     co_await old.second.sendall("of the old one");
     old.second.close();
     old.first.close();
-    support::Pair pair = support::make_socketpair();
-    // Where another thread has just freed a lower number, that was taken.
-    if (pair[0].get() != number && pair[1].get() != number) {
-      pair[0].reset(::fcntl(pair[0].get(), F_DUPFD_CLOEXEC, number));
-    }
-    const Ends fresh(Connection(std::move(pair[0])),
-                     Connection(std::move(pair[1])));
-    CHECK((fresh.first.fd() == number || fresh.second.fd() == number));
+    const Ends fresh = pair_at(number);
+    CHECK(fresh.first.fd() == number);
     auto successor =
         spawn(receive_into, std::cref(fresh.first), std::ref(text));
     co_await settle();
