@@ -330,7 +330,7 @@ CHECKED = $(foreach d,PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DOCDIR,$(if $(or \
   $(error $d is '$($d)': it must be an absolute path without spaces and special \
   characters, such as /opt/violet)))$(if $(findstring ',$(DESTDIR)),$(error \
   DESTDIR is "$(DESTDIR)": it must not have a ' in it))
-OTHER = $(if $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE)$(ASKED),,$(MADE))),$(error \
+OTHER = $(if $(findstring -DVIOLET_KQUEUE,$(if $(KQUEUE),,$(AS_IS))),$(error \
   $B was made with POLLER=kqueue: say so here, too))
 odd = $(strip $(foreach c,' " % ; | $$ \ $(HASH) `,$(findstring $c,$1)))
 HASH := \#

@@ -366,8 +366,8 @@ class [[nodiscard]] WriteEvent : public DescriptorEvent {
 
   // As of PartEvent, for a limit: a piece of a file that is being written is
   // waited for. Unlike a part, it may be undone all the same: any() does.
-  bool give_up(std::string_view) noexcept {
-    return given_up_ = !away_ || piece_->withdraw();
+  bool give_up(std::string_view reason) noexcept {
+    return given_up_ = piece_ == nullptr || piece_->give_up(reason);
   }
   bool given_up() const noexcept { return given_up_; }
   static constexpr bool kCanBeUndone = true;

@@ -161,10 +161,13 @@ bool FileEvent::copy_here() noexcept {
         state_->fd.get(), data_ + done_, std::min(size_ - done_, kCopiedBytes),
         offset_ + static_cast<std::int64_t>(done_));
   });
-  // What it cannot tell of one place it may tell of the next; what it does not
-  // know at all (ENOSYS), or not for this file, it need not be asked again.
-  if (count < 0 && count != -EAGAIN) state_->tells_cached = false;
-  if (count < 0) return false;
+  if (count < 0) {
+    // What it cannot tell of one place it may tell of the next; what it does
+    // not know at all (ENOSYS), or not for this file, it need not be asked
+    // again.
+    if (count != -EAGAIN) state_->tells_cached = false;
+    return false;
+  }
   ended_ = count == 0;
   came_ = static_cast<std::size_t>(count);
   return true;

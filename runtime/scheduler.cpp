@@ -35,34 +35,36 @@ constexpr Duration kCloseDownLimit = 5s;
 
 constinit thread_local Loop* loop_here = nullptr;
 
-constexpr int kWriteSignals[] = {SIGPIPE, SIGXFSZ};
-
 struct IgnoredSignal {
-  struct sigaction before;
-  bool changed;
+  const int number;
+  struct sigaction before = {};
+  bool changed = false;
 };
 
 std::mutex write_signals_mutex;  // guards the rest
 int write_signals_users = 0;
-IgnoredSignal write_signals[std::size(kWriteSignals)];
+IgnoredSignal write_signals[] = {{SIGPIPE}, {SIGXFSZ}};
 
-void ignore(int number, IgnoredSignal& kept) noexcept {
-  kept.changed = false;
-  ::sigaction(number, nullptr, &kept.before);
-  if ((kept.before.sa_flags & SA_SIGINFO) != 0) return;
-  if (kept.before.sa_handler != SIG_DFL) return;
+/// What is done with a signal now. Returns: true if that is `handler`.
+bool handled_by(void (*handler)(int), int number,
+                struct sigaction& now) noexcept {
+  ::sigaction(number, nullptr, &now);
+  return (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == handler;
+}
+
+void ignore(IgnoredSignal& signal) noexcept {
+  signal.changed = handled_by(SIG_DFL, signal.number, signal.before);
+  if (!signal.changed) return;
   struct sigaction ignored{};
   ignored.sa_handler = SIG_IGN;
-  ::sigaction(number, &ignored, nullptr);
-  kept.changed = true;
+  ::sigaction(signal.number, &ignored, nullptr);
 }
 
 /// Unless somebody has begun to handle it meanwhile.
-void heed(int number, const IgnoredSignal& kept) noexcept {
+void heed(const IgnoredSignal& signal) noexcept {
   struct sigaction now{};
-  ::sigaction(number, nullptr, &now);
-  if ((now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_IGN) return;
-  ::sigaction(number, &kept.before, nullptr);
+  if (!signal.changed || !handled_by(SIG_IGN, signal.number, now)) return;
+  ::sigaction(signal.number, &signal.before, nullptr);
 }
 
 }  // namespace
@@ -70,17 +72,13 @@ void heed(int number, const IgnoredSignal& kept) noexcept {
 WriteSignalsIgnored::WriteSignalsIgnored() noexcept {
   const std::lock_guard lock(write_signals_mutex);
   if (write_signals_users++ > 0) return;
-  for (std::size_t i = 0; i < std::size(kWriteSignals); ++i) {
-    ignore(kWriteSignals[i], write_signals[i]);
-  }
+  for (IgnoredSignal& signal : write_signals) ignore(signal);
 }
 
 WriteSignalsIgnored::~WriteSignalsIgnored() {
   const std::lock_guard lock(write_signals_mutex);
   if (--write_signals_users > 0) return;
-  for (std::size_t i = 0; i < std::size(kWriteSignals); ++i) {
-    if (write_signals[i].changed) heed(kWriteSignals[i], write_signals[i]);
-  }
+  for (const IgnoredSignal& signal : write_signals) heed(signal);
 }
 
 /// Makes a loop the current one of its thread for a while.

@@ -32,7 +32,8 @@ const char* const kWrong[] = {
     "generator_aggregate", "drop_generator",  "send_aggregate",
     "channel_item",        "offload_task",    "offload_arguments",
     "offload_closure",     "offload_view",    "handler_mutable",
-    "handler_result"};
+    "handler_result",
+};
 
 /// How many lines the whole answer may have. Each `#include` on the way to
 /// the sentence takes one, and so does the line of code below each note.

@@ -143,6 +143,18 @@ class NoDisk : public sys::Calls, public sys::FileCalls {
   const std::thread::id home_ = std::this_thread::get_id();
 };
 
+/// A test that has one runs twice: with a disk, and with none.
+class DiskOrNone {
+ public:
+  DiskOrNone() {
+    if (GENERATE(false, true)) scope_.emplace(calls_);
+  }
+
+ private:
+  NoDisk calls_;
+  std::optional<ScopedCalls> scope_;
+};
+
 /// A disk that is asked for the first piece; the others lie in memory, and
 /// yet take longer than anybody waits.
 class SlowMemory : public sys::Calls, public sys::FileCalls {
@@ -317,9 +329,7 @@ TEST_CASE("file: a long write to memory shuts out no descriptor and no limit",
 TEST_CASE("file: at the limit of a file's size there is an error and no signal",
           "[file][threads]") {
   const Folder folder;
-  NoDisk memory;
-  std::optional<ScopedCalls> scope;
-  if (GENERATE(false, true)) scope.emplace(memory);
+  const DiskOrNone calls;
   constexpr std::uint64_t kLimit = 64u << 20;
   const std::string text = pattern(1000);
   const auto body = [&]() -> Task<> {
@@ -872,8 +882,6 @@ TEST_CASE("replace_file: a kill at every wait leaves the old file or the new",
   CHECK(counts.waits >= 5);
 }
 
-// ---------------------------------------------------------------- write-behind
-
 TEST_CASE("read_file: of any size, whatever the limit", "[file][threads]") {
   const MaybeShortIo io;
   const Folder folder;
@@ -899,6 +907,8 @@ TEST_CASE("read_file: of any size, whatever the limit", "[file][threads]") {
   };
   run(body());
 }
+
+// ---------------------------------------------------------------- write-behind
 
 TEST_CASE("FileWriter: what goes in is in the file", "[file][threads]") {
   const MaybeShortIo io;
@@ -1005,9 +1015,7 @@ TEST_CASE("FileWriter: a limit that cuts a write to memory loses nothing",
 TEST_CASE("FileWriter: an error is told at the next call, and again",
           "[file][threads]") {
   const Folder folder;
-  NoDisk calls;
-  std::optional<ScopedCalls> scope;
-  if (GENERATE(false, true)) scope.emplace(calls);
+  const DiskOrNone calls;
   FaultPlan plan;
   plan.fail(Call::kPwrite, ENOSPC);
   const auto body = [&]() -> Task<> {
@@ -1027,9 +1035,7 @@ TEST_CASE("FileWriter: an error is told at the next call, and again",
 TEST_CASE("FileWriter: an error that nobody asked for is a line on stderr",
           "[file][threads]") {
   const Folder folder;
-  NoDisk calls;
-  std::optional<ScopedCalls> scope;
-  if (GENERATE(false, true)) scope.emplace(calls);
+  const DiskOrNone calls;
   FaultPlan plan;
   plan.fail(Call::kPwrite, ENOSPC);
   const std::string said = errors_of([&] {
@@ -1050,9 +1056,7 @@ TEST_CASE("FileWriter: an error that nobody asked for is a line on stderr",
 TEST_CASE("file: a kill at every wait of a copy leaves nothing behind",
           "[file][threads][kill]") {
   const Folder folder;
-  NoDisk calls;
-  std::optional<ScopedCalls> scope;
-  if (GENERATE(false, true)) scope.emplace(calls);
+  const DiskOrNone calls;
   make(folder / "from", "0123456789");
   const auto copy = [&]() -> Task<> {
     const File from = co_await open_file(folder / "from");

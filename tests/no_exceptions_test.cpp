@@ -31,15 +31,27 @@ std::string path_in(const std::string& name) {
   return folder() + '/' + name;
 }
 
-/// Makes library and programs, once. Neither make's own settings nor those of
-/// the build under test shall have a say. All of it may take long, but no line
+/// A shell that runs make with the words that follow, and then a command.
+/// Neither make's own settings nor those of the build under test have a say.
+std::vector<std::string> make_and(const std::string& then,
+                                  std::vector<std::string> words) {
+  words.insert(words.begin(),
+               {"sh", "-c",
+                "unset MAKEFLAGS MFLAGS MAKELEVEL CPPFLAGS LDFLAGS; "
+                "make \"$@\"; " +
+                    then,
+                "sh"});
+  return words;
+}
+
+/// Makes library and programs, once. All of it may take long, but no line
 /// of make's output does.
 void make_all() {
   static const bool made = [] {
-    const std::string variables = "MAKEFLAGS MFLAGS MAKELEVEL CPPFLAGS LDFLAGS";
-    Program make({"sh", "-c", "unset " + variables + "; make \"$@\"; echo $?",
-                  "sh", "CXX=" + compiler_name(), "OPT=-O0", "WERROR=1", "SAN=",
-                  "CXXFLAGS=-fno-exceptions -fno-rtti", "BUILD=" + folder()});
+    Program make(make_and(
+        "echo $?",
+        {"CXX=" + compiler_name(), "OPT=-O0", "WERROR=1",
+         "SAN=", "CXXFLAGS=-fno-exceptions -fno-rtti", "BUILD=" + folder()}));
     std::string line = make.line();
     while (line != "0" && line != "2") line = make.line();
     make.wait();
@@ -249,10 +261,8 @@ TEST_CASE("no exceptions: what was made is installed without asking again",
           "[no_exceptions]") {
   make_all();
   TemporaryFolder place;
-  const std::string variables = "MAKEFLAGS MFLAGS MAKELEVEL CPPFLAGS LDFLAGS";
-  Program install({"sh", "-c", "unset " + variables + "; exec make \"$@\"",
-                   "sh", "install", "BUILD=" + folder(),
-                   "PREFIX=" + place.file("prefix")});
+  Program install(make_and("exit $?", {"install", "BUILD=" + folder(),
+                                       "PREFIX=" + place.file("prefix")}));
   const End end = install.wait();
   CAPTURE(install.err());
   CHECK(end.code == 0);
