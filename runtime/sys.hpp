@@ -49,9 +49,12 @@ struct FileNumber {
 /// What stat(2) tells of a file.
 struct FileStatus {
   FileNumber number;
-  int type = 0;  ///< st_mode & S_IFMT
+  int type = 0;             ///< st_mode & S_IFMT
+  std::uint64_t links = 0;  ///< how many names it has; none once removed
   std::int64_t size = 0;
-  std::int64_t modified_ns = 0;  ///< since the epoch
+  std::int64_t modified_ns = 0;  ///< its bytes, since the epoch
+  std::int64_t changed_ns = 0;   ///< they, its names or its permissions
+  bool operator==(const FileStatus&) const = default;
 };
 
 /// Answers what getaddrinfo(3) is asked, which may take seconds. Whoever asks

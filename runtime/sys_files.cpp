@@ -251,18 +251,25 @@ int FileCalls::rename(const char* from, const char* to) noexcept {
 }
 
 namespace {
+std::int64_t nanoseconds(const timespec& time) noexcept {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_nsec};
+}
+
 int fill(FileStatus& status, const struct stat& found) noexcept {
 #ifdef __APPLE__
-  const timespec& time = found.st_mtimespec;
+  const timespec& modified = found.st_mtimespec;
+  const timespec& changed = found.st_ctimespec;
 #else
-  const timespec& time = found.st_mtim;
+  const timespec& modified = found.st_mtim;
+  const timespec& changed = found.st_ctim;
 #endif
   status.number.device = static_cast<std::uint64_t>(found.st_dev);
   status.number.inode = static_cast<std::uint64_t>(found.st_ino);
   status.type = static_cast<int>(found.st_mode & S_IFMT);
+  status.links = static_cast<std::uint64_t>(found.st_nlink);
   status.size = found.st_size;
-  status.modified_ns =
-      std::int64_t{time.tv_sec} * 1'000'000'000 + std::int64_t{time.tv_nsec};
+  status.modified_ns = nanoseconds(modified);
+  status.changed_ns = nanoseconds(changed);
   return 0;
 }
 }  // namespace

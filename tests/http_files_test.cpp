@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -104,8 +105,8 @@ Task<Reply> ask(Address address, std::string line, std::string fields = {}) {
 }
 
 /// Serves a folder beside a scenario.
-template <class Scenario>
-void serve_files(const http::Files& files, Scenario scenario) {
+template <class Handler, class Scenario>
+void serve_files(const Handler& files, Scenario scenario) {
   const MaybeShortIo io;
   http::Router router;
   router.get("/{path*}", files);
@@ -427,6 +428,93 @@ TEST_CASE("http files: a system that has run out of something", "[http]") {
   });
   CHECK_THROWS_WITH(http::Files("/nonexistent/violet"),
                     "open /nonexistent/violet: No such file or directory");
+}
+
+namespace {
+
+/// Counts openings, and has something happen after each look at a file.
+class Opening final : public sys::Layer {
+ public:
+  int open_beneath(int folder, const char* path, int flags,
+                   bool cached_only) noexcept override {
+    ++count;
+    return Layer::open_beneath(folder, path, flags, cached_only);
+  }
+  int status(int fd, sys::FileStatus& status) noexcept override {
+    const int result = Layer::status(fd, status);
+    if (then) then();
+    return result;
+  }
+  int count = 0;
+  std::function<void()> then;
+};
+
+/// What several are sent who ask for a.txt in one turn of the loop.
+std::vector<std::string> ask_at_once(const Tree& tree) {
+  constexpr std::size_t kCrowd = 8;
+  const http::Files files(tree.root());
+  std::size_t waiting = 0;
+  Flag gate;
+  const auto handler = [&](http::Exchange& x) -> Task<> {
+    if (++waiting == kCrowd) gate.set();
+    co_await gate.wait();
+    co_await files(x);
+  };
+  std::vector<std::string> bodies;
+  serve_files(handler, [&](Address address) -> Task<> {
+    TaskGroup group;
+    const auto client = [&]() -> Task<> {
+      const Reply reply = co_await ask(address, "GET /a.txt");
+      bodies.push_back(reply.body);
+    };
+    for (std::size_t i = 0; i < kCrowd; ++i) group.spawn(client);
+    co_await group.join();
+  });
+  CHECK(bodies.size() == kCrowd);
+  return bodies;
+}
+
+}  // namespace
+
+TEST_CASE("http files: a crowd has a file opened once", "[http]") {
+  const Tree tree;
+  Opening opening;
+  for (const std::string& body : ask_at_once(tree)) CHECK(body == "0123456789");
+  CHECK(opening.count == 1);
+}
+
+TEST_CASE("http files: a crowd sees what becomes of a file", "[http]") {
+  const Tree tree;
+  const std::string path = tree.root() + "/a.txt";
+  Opening opening;
+  SECTION("another is put in its place, each time") {
+    int others = 0;
+    opening.then = [&] {
+      Tree::write("new", tree.root(), std::to_string(++others));
+      fs::rename(tree.root() + "/new", path);
+    };
+    std::vector<std::string> bodies = ask_at_once(tree);
+    CHECK(bodies.front() == "0123456789");
+    std::sort(bodies.begin(), bodies.end());
+    const auto twice = std::adjacent_find(bodies.begin(), bodies.end());
+    CHECK(twice == bodies.end());
+  }
+  SECTION("it becomes longer") {
+    opening.then = [&] {
+      opening.then = nullptr;
+      Tree::write("a.txt", tree.root(), "0123456789 and more");
+    };
+    const std::vector<std::string> bodies = ask_at_once(tree);
+    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789") == 1);
+    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789 and more") == 7);
+    CHECK(opening.count == 2);
+  }
+  SECTION("it is removed") {
+    opening.then = [&] { fs::remove(path); };
+    const std::vector<std::string> bodies = ask_at_once(tree);
+    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789") == 1);
+    CHECK(opening.count == 8);
+  }
 }
 
 TEST_CASE("http files: tags and times of a file", "[http]") {

@@ -77,6 +77,62 @@ std::string_view last_of(std::string_view name) noexcept {
   return name.substr(name.rfind('/') + 1);
 }
 
+// ------------------------------------------------- what several ask for at
+// once
+
+/// A file below a folder. Those who are sent it share it.
+struct OpenFile {
+  std::shared_ptr<const Fd> root;
+  std::shared_ptr<violet::internal::FileState> state;  // its path is the name
+  sys::FileStatus status;
+};
+
+/// Files that have just been opened, for others who are ready in the same turn
+/// and ask for the same: then one opening serves a whole crowd. A job behind
+/// all of these lets go of them, so nothing stays open for those to come.
+using JustOpened = std::vector<OpenFile>;
+thread_local std::shared_ptr<JustOpened> just_opened;
+constexpr std::size_t kMostJustOpened = 16;  // they are searched one by one
+
+struct LetGo {
+  explicit LetGo(std::shared_ptr<JustOpened> which) : files(std::move(which)) {}
+  LetGo(LetGo&&) noexcept = default;
+  ~LetGo() {
+    if (files) files->clear();
+  }
+  std::shared_ptr<JustOpened> files;
+};
+
+Task<> let_go(LetGo) {
+  co_return;
+}
+
+/// Keeps it for them, if there are any.
+void keep(const OpenFile& file) {
+  Loop& loop = Loop::current();
+  if (loop.next_deadline() != TimePoint::min()) return;
+  if (!just_opened) just_opened = std::make_shared<JustOpened>();
+  if (just_opened->empty()) loop.spawn(let_go, LetGo(just_opened));
+  if (just_opened->size() < kMostJustOpened) just_opened->push_back(file);
+}
+
+/// Returns: no state if there is none, or it has changed since, or another may
+/// have its name now.
+OpenFile find_kept(const Fd* root, std::string_view name) {
+  if (!just_opened) return {};
+  JustOpened& files = *just_opened;
+  const auto found =
+      std::find_if(files.begin(), files.end(), [&](const OpenFile& file) {
+        return file.root.get() == root && file.state->path == name;
+      });
+  if (found == files.end()) return {};
+  sys::FileStatus now;
+  const int error = sys::file_calls->status(found->state->fd.get(), now);
+  if (error == 0 && now == found->status) return *found;
+  files.erase(found);
+  return {};
+}
+
 /// What the client is told of a name that cannot be opened.
 int status_of(int error) noexcept {
   switch (error) {
@@ -173,9 +229,27 @@ Task<Opened> Files::open(std::string name) const {
 
 // -------------------------------------------------------------------- sending
 
+namespace {
+Task<> send_file(Exchange& x, OpenFile open) {
+  std::string tag;
+  tag.reserve(3 * 17);
+  const Selected about = about_file(open.status, tag);
+  const std::string_view type = type_of_name(last_of(open.state->path));
+  const File file(std::move(open.state));
+  std::error_code code;
+  co_await x.send_file(file, about, type, code);
+  if (code) complain_of_sending(x, file, code);
+}
+}  // namespace
+
 Task<> Files::serve(Exchange& x, std::string_view name) const {
   if (is_hidden(name)) {
     co_await x.refuse(404);
+    co_return;
+  }
+  OpenFile kept = find_kept(root_.get(), name);
+  if (kept.state) {
+    co_await send_file(x, std::move(kept));
     co_return;
   }
   Opened opened = co_await open(std::string(name));
@@ -213,17 +287,15 @@ Task<> Files::send_opened(Exchange& x, std::string_view name,
   } else if (as_folder) {
     co_await x.refuse(404);
   } else {
-    std::string tag;
-    tag.reserve(3 * 17);
-    const Selected about = about_file(opened.status, tag);
-    auto state =
+    OpenFile file;
+    file.root = root_;
+    file.state =
         std::make_shared<violet::internal::FileState>(std::string(name));
-    state->in_memory = in_memory(opened.fd.get(), opened.status);
-    state->fd = std::move(opened.fd);
-    const File file(std::move(state));
-    std::error_code code;
-    co_await x.send_file(file, about, type_of_name(last_of(name)), code);
-    if (code) complain_of_sending(x, file, code);
+    file.state->in_memory = in_memory(opened.fd.get(), opened.status);
+    file.state->fd = std::move(opened.fd);
+    file.status = opened.status;
+    keep(file);
+    co_await send_file(x, std::move(file));
   }
 }
 

@@ -7,7 +7,8 @@
 // opened is then looked at: files and folders are shown, nothing else is.
 //
 // What the system has in memory is opened at once; only what it would have to
-// ask the disk for goes to a thread.
+// ask the disk for goes to a thread. What a crowd asks for in one turn of the
+// loop is opened once for all of them, and looked at for each.
 //
 // An ETag is made of a file's number, size and time of change in nanoseconds:
 // who writes a file anew, or puts another in its place, gives it another tag.
