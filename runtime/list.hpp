@@ -31,9 +31,8 @@ class Link {
   template <class, class>
   friend class List;
 
-  // Both null (in no list) or both set (in exactly one).
-  Link* next_ = nullptr;
-  Link* previous_ = nullptr;
+  Link* next_ = nullptr;  // null in no list
+  Link* previous_;        // of meaning in one
 };
 
 /// A list of T, each of which derives from Link<Tag>. Owns none of them.
@@ -86,7 +85,7 @@ class List {
       link->next_->previous_ = link->previous_;
       if (first_ == link) first_ = link->next_;
     }
-    link->next_ = link->previous_ = nullptr;
+    link->next_ = nullptr;
   }
 
   T& pop_front() noexcept {

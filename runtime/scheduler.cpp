@@ -179,7 +179,7 @@ void Event::spend_on_copy(std::size_t bytes) noexcept {
   const auto attempts = static_cast<int>(
       std::min<std::size_t>(bytes / kBytesPerAttempt, kStepsPerTurn));
   const int left = job_->budget;
-  job_->budget = static_cast<std::uint8_t>(std::max(left - attempts, 0));
+  job_->budget = static_cast<std::int16_t>(std::max(left - attempts, 0));
   loop_of(*job_).steps_left_ -= attempts;
 }
 
