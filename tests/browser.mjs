@@ -197,6 +197,22 @@ const steps = {
     await checkListing(page);
   },
 
+  // Of the same name, size and time, but not the same.
+  async lookalike(page) {
+    for (const [i, letter] of ["A", "B"].entries()) {
+      await page.evaluate(([text]) => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([text], "like", {lastModified: 1e12}));
+        document.forms[0].dispatchEvent(new DragEvent(
+          "drop", {dataTransfer, bubbles: true, cancelable: true}));
+      }, [letter.repeat(piece + 1)]);
+      const lines = page.locator("#going span", {hasText: /^like: stored$/});
+      await lines.nth(i).waitFor();
+      const got = await page.request.get(new URL("like", url).href);
+      assert.ok(await got.text() === letter.repeat(piece + 1), letter);
+    }
+  },
+
   async full(page) {
     await drop(page);
     await says(page, names[0], "the disk is full");

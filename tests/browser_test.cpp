@@ -198,6 +198,14 @@ TEST_CASE(
   files.check_stored(folder);
 }
 
+TEST_CASE("browser: a file is known by its bytes, not by name, size and time",
+          "[browser]") {
+  if (!has_browser()) return;
+  const Folder folder;
+  const Server server(folder);
+  Step("lookalike", server, {}).finish();
+}
+
 TEST_CASE("browser: a full disk is told", "[browser]") {
   if (!has_browser()) return;
   if (support::kSanitized) return;  // TSan's shadow is a file, and limited, too

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -45,6 +46,9 @@ struct Manners {
   int changes = 0;       // from this request on there is `later`
   std::string later;
   std::chrono::milliseconds rest{0};  // before each body
+  std::string first_fields;  // instead of `fields` until a body was cut
+  std::string total;         // instead of the size in a Content-Range
+  std::size_t shift = 0;     // added to where it says that a piece begins
 };
 
 /// A file server in a process of its own, which writes what it is asked for
@@ -112,6 +116,8 @@ class FileServer {
     std::size_t last = 0;
     const bool wants =
         std::sscanf(range.c_str(), "%zu-%zu", &begin, &last) == 2;
+    const std::string total =
+        m.total.empty() ? std::to_string(data.size()) : m.total;
     std::string first = "HTTP/1.1 200 OK\r\n";
     std::string body = data;
     if (m.ranges && wants && (condition.empty() || condition == tag)) {
@@ -119,21 +125,23 @@ class FileServer {
         return send(client,
                     "HTTP/1.1 416 No\r\nContent-Length: 0\r\nContent-Range: "
                     "bytes */" +
-                        std::to_string(data.size()) + "\r\n\r\n");
+                        total + "\r\n\r\n");
       }
       last = std::min(last, data.size() - 1);
       body = data.substr(begin, last - begin + 1);
       first = "HTTP/1.1 206 Part\r\nContent-Range: bytes " +
-              std::to_string(begin) + "-" + std::to_string(last) + "/" +
-              std::to_string(data.size()) + "\r\n";
+              std::to_string(begin == 0 ? 0 : begin + m.shift) + "-" +
+              std::to_string(last) + "/" + total + "\r\n";
     }
     first += "Content-Length: " + std::to_string(body.size()) + "\r\n";
     if (!tag.empty()) first += "ETag: " + tag + "\r\n";
     std::this_thread::sleep_for(m.rest);
+    const std::string& fields =
+        shared.cuts == 0 && !m.first_fields.empty() ? m.first_fields : m.fields;
     const bool cuts =
         m.cut > 0 && body.size() > m.cut && ++shared.cuts <= m.cuts;
     if (cuts) body.resize(m.cut);
-    return send(client, first + m.fields + "\r\n" + body) && !cuts;
+    return send(client, first + fields + "\r\n" + body) && !cuts;
   }
 
   static bool send(int client, const std::string& text) {
@@ -421,6 +429,97 @@ TEST_CASE("transfer get: a state that does not fit is of no use",
   CHECK(count_of(server.asked(), "\n") == before + 2);
 }
 
+TEST_CASE("transfer get: an old state never speaks for new bytes",
+          "[transfer]") {
+  for (const bool ranges : {true, false}) {
+    CAPTURE(ranges);
+    Manners manners = with_data(5000);
+    manners.ranges = ranges;
+    manners.rest = 100ms;
+    FileServer server(manners);
+    const Folder folder;
+    const std::string state = folder.file("f.part.state");
+    std::ofstream(state) << "violet transfer get 1\nurl " + server.url +
+                                "\nsize 5000\ntag \"1\"\nmodified \n"
+                                "have 0 5000\n";
+    Get get(server, folder, {"--chunk", "1000", "--parallel", "1"});
+    eventually("a state that is gone",
+               [&] { return !std::filesystem::exists(state); });
+    get.stop(SIGKILL);
+    check_get(server, folder, manners.data);
+  }
+}
+
+TEST_CASE("transfer get: a state that cannot be kept is told once",
+          "[transfer]") {
+  Manners manners = with_data(3000);
+  manners.rest = 1200ms;
+  FileServer server(manners);
+  const Folder folder;
+  const std::string file = folder.file(std::string(245, 'f'));
+  Program get(
+      Get::command(server.url, file, {"--chunk", "1000", "--parallel", "1"}));
+  CHECK(get.wait().code == 0);
+  CHECK((contents(file) == manners.data));
+  CHECK(count_of(get.err(), "File name too long; until this is mended, who") ==
+        1);
+  CHECK(count_of(get.err(), "\n") == 1);
+}
+
+TEST_CASE("transfer get: where pieces are of no use, all is asked for at once",
+          "[transfer]") {
+  for (const std::size_t size : {5000u, 0u}) {
+    CAPTURE(size);
+    Manners manners = with_data(size);
+    manners.total = "*";
+    FileServer server(manners);
+    const Folder folder;
+    check_get(server, folder, manners.data);
+    CHECK(server.asked() == "[0-0]\n[]\n");
+  }
+}
+
+TEST_CASE("transfer get: other bytes than those asked for are refused",
+          "[transfer]") {
+  Manners manners = with_data(5000);
+  manners.shift = 1;
+  FileServer server(manners);
+  const Folder folder;
+  Get get(server, folder, {"--chunk", "1000", "--parallel", "1"});
+  CHECK(get.wait().code == 1);
+  CHECK(contains(get.err(),
+                 ": the server sends other bytes than those that "
+                 "it was asked for\n"));
+}
+
+TEST_CASE("transfer: pieces are cut as they are taken, however many there are",
+          "[transfer]") {
+  const std::uint64_t end = ~std::uint64_t{0};
+  std::deque<transfer::ByteRange> left{{0, 3}, {end - 1, end}, {5, end - 9}};
+  std::vector<transfer::ByteRange> pieces(4);
+  for (auto& piece : pieces) CHECK(transfer::cut(left, 2, piece));
+  using Pieces = std::vector<transfer::ByteRange>;
+  CHECK((pieces == Pieces{{0, 2}, {2, 3}, {end - 1, end}, {5, 7}}));
+  CHECK(left.size() == 1);
+  left.clear();
+  CHECK_FALSE(transfer::cut(left, 2, pieces.front()));
+}
+
+TEST_CASE("transfer: all loops together have so many pieces under way",
+          "[transfer]") {
+  for (const std::size_t parallel : {1u, 7u, 8u, 9u}) {
+    for (const int threads : {1, 2, 8, 16}) {
+      transfer::Errand errand;
+      errand.parallel = parallel;
+      errand.threads = threads;
+      std::size_t jobs = 0;
+      for (int i = 0; i < threads; ++i) jobs += errand.jobs_of_loop(i);
+      CHECK(jobs == parallel);
+      CHECK(errand.jobs_of_loop(0) > 0);
+    }
+  }
+}
+
 TEST_CASE("transfer get: a file that changes under the last piece is no mix",
           "[transfer]") {
   Manners manners = with_data(5000);
@@ -497,6 +596,34 @@ TEST_CASE("transfer get: a digest that the server gives is checked",
       CHECK(contains(get.err(), "has not the digest that the server gave"));
       CHECK(folder.names().empty());
     }
+  }
+}
+
+TEST_CASE("transfer get: a digest is that of the answer which was whole",
+          "[transfer]") {
+  const std::string right =
+      "Repr-Digest: sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:\r\n";
+  const std::string wrong =
+      "Repr-Digest: sha-512=:AAAA:\r\n"
+      "Repr-Digest: sha-256=:unGWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:\r\n";
+  Manners manners;
+  manners.data = "abc";
+  manners.ranges = false;
+  manners.cut = 1;
+  manners.cuts = 1;
+  for (const bool is_right : {true, false}) {
+    manners.first_fields = is_right ? wrong : right;
+    manners.fields = is_right ? right : wrong;
+    FileServer server(manners);
+    const Folder folder;
+    if (is_right) {
+      check_get(server, folder, "abc");
+      continue;
+    }
+    Get get(server, folder);
+    CHECK(get.wait().code == 1);
+    CHECK(contains(get.err(), "has not the digest that the server gave"));
+    CHECK(folder.names().empty());
   }
 }
 

@@ -198,11 +198,14 @@ TEST_CASE("transfer serve: how far an upload is, and a way to give it up",
   CHECK(contains(head, "\r\nUpload-Missing: 0-9,20-49,60-99\r\n"));
   CHECK(contains(server.ask("GET", "/f?upload"),
                  "\"received\": [[10, 20], [50, 60]], \"complete\": false"));
+  const Words other{"Upload-Id: other"};
+  CHECK(status_of(server.ask("DELETE", "/f?upload", other)) == 409);
   CHECK(status_of(server.ask("DELETE", "/f?upload")) == 204);
   CHECK(status_of(server.ask("DELETE", "/f?upload")) == 404);
   CHECK(folder.names().empty());
 
   server.put_piece("g", data, 0, 100, "abc");
+  CHECK(status_of(server.ask("DELETE", "/g?upload", other)) == 404);
   const std::string done = server.ask("HEAD", "/g?upload");
   CHECK(contains(done, "\r\nUpload-Complete: true\r\n"));
   CHECK(contains(done, "\r\nUpload-Missing: \r\n"));
@@ -615,6 +618,26 @@ TEST_CASE("transfer serve: a full disk is 507, and the upload goes on later",
         201);
   CHECK((contents(folder.file("f")) == data));
 }
+
+#ifdef __linux__
+TEST_CASE("transfer serve: who has no descriptor left says 503", "[transfer]") {
+  const Folder folder;
+  Server server(folder, {}, "ulimit -n 20");
+  std::list<Client> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.emplace_back(server.port).send("PUT /f HTTP/1.1\r\nHost: a\r\n");
+  }
+  eventually("descriptors that are all taken", [&] {
+    using Entries = std::filesystem::directory_iterator;
+    return std::distance(Entries(server.proc("fd")), Entries()) >= 20;
+  });
+  clients.front().send("Content-Length: 1\r\nConnection: close\r\n\r\nx");
+  const std::string refused = clients.front().receive_rest();
+  CHECK(status_of(refused) == 503);
+  CHECK(contains(refused, "\r\nRetry-After: 1\r\n"));
+  CHECK(body_of(refused) == "the server has too much open\n");
+}
+#endif
 
 TEST_CASE(
     "transfer serve: a client that is refused reads why, even while it "
@@ -1153,8 +1176,10 @@ TEST_CASE("transfer put: only a plain file that knows its length is sent",
   Server server(folder);
   write_file(folder.file("f"), "precious");
   Program device(put_command("/dev/zero", server.url("f")));
-  CHECK(device.wait().code == 1);
-  CHECK(device.err() == "transfer: /dev/zero is no plain file\n");
+  CHECK(device.wait().code == 2);
+  CHECK(contains(device.err(),
+                 "'/dev/zero' is no plain file: copy what comes "
+                 "from it to one"));
 #ifdef __linux__
   Program proc(put_command("/proc/self/status", server.url("f")));
   CHECK(proc.wait().code == 1);
@@ -1385,20 +1410,75 @@ TEST_CASE("transfer put: what will not get better is told at once",
                " 127.0.0.1:1: "));
   Program wrong(put_command(here.file("f"), "https://a/f"));
   CHECK(wrong.wait().code == 2);
-  Program query(put_command(here.file("f"), "http://a/f?x"));
-  CHECK(query.wait().code == 2);
+  for (const char* url : {"http://a/f?x", "http://a/f#x"}) {
+    Program more(put_command(here.file("f"), url));
+    CHECK(more.wait().code == 2);
+  }
+  Program whole(put_command(folder.path(), server.url("f")));
+  CHECK(whole.wait().code == 2);
+  CHECK(contains(whole.err(), "' is a folder: send its files one by one"));
+}
+
+TEST_CASE("transfer serve: where nothing may be written is 403", "[transfer]") {
+  const char* const kReadOnly = "/sys/power";  // also for root
+  if (!std::filesystem::is_directory(kReadOnly)) return;
+  const Folder folder;
+  Server server(folder, {"--dir", kReadOnly});
+  const std::string text = "the server may not write there\n";
+  for (const std::string& reply :
+       {server.put("f", "bytes"), server.put_piece("f", "bytes", 0, 2, "id")}) {
+    CHECK(status_of(reply) == 403);
+    CHECK(body_of(reply) == text);
+  }
+  const Folder here;
+  write_file(here.file("f"), "bytes");
+  Program put(put_command(here.file("f"), server.url("f")));
+  CHECK(put.wait().code == 1);
+  CHECK(put.err() == "transfer: PUT " + server.url("f") +
+                         ": 403 Forbidden: the server may not write there\n");
+}
+
+TEST_CASE("transfer put: what a server misses beyond the file is not believed",
+          "[transfer][put]") {
+  const Folder here;
+  write_file(here.file("f"), "some bytes");
+  transfer::Sha256 sum;
+  sum.add("some bytes");
+  const std::string id = "sha256-" + sum.text();
+  for (const char* missing :
+       {"0-9223372036854775806", "5-18446744073709551615", "5-9,0-4"}) {
+    CAPTURE(missing);
+    std::string got;
+    std::optional<Scripted> server;
+    server.emplace([&](const std::string& head, const std::string& body) {
+      if (head.starts_with("HEAD /f?upload ")) {
+        return "HTTP/1.1 200 OK\r\nUpload-Protocol: 1\r\nUpload-Id: " + id +
+               "\r\nUpload-Size: 10\r\nUpload-Missing: " + missing +
+               "\r\nContent-Length: 0\r\n\r\n";
+      }
+      if (head.starts_with("HEAD")) return reply("404 Not Found");
+      got = body;
+      return reply("201 Created");
+    });
+    Program put(put_command(here.file("f"), server->url("f")));
+    CHECK(put.wait().code == 0);
+    server.reset();
+    CHECK(got == "some bytes");
+  }
 }
 
 TEST_CASE("transfer put: progress is a bar on a terminal, and lines elsewhere",
           "[transfer][put]") {
   using transfer::bar_text;
-  CHECK(bar_text(0, 100, 0) == "[------------------------]   0%  0 B of 100 B");
+  CHECK(bar_text(0, 100, 0) == "[----------------]   0%  0 B of 100 B");
   CHECK(bar_text(5 << 20, 10 << 20, 1 << 20) ==
-        "[############------------]  50%  5.0 MiB of 10.0 MiB  1.0 MiB/s  5 s "
-        "left");
+        "[########--------]  50%  5.0 MiB of 10.0 MiB  1.0 MiB/s  5 s left");
   CHECK(bar_text(100, 100, 10) ==
-        "[########################] 100%  100 B of 100 B  10 B/s  0 s left");
-  CHECK(bar_text(0, 0, 0) == "[########################] 100%  0 B of 0 B");
+        "[################] 100%  100 B of 100 B  10 B/s  0 s left");
+  const std::uint64_t much = (std::uint64_t{1} << 40) - 1;
+  CHECK(bar_text(much - (much >> 15), much, 16'000).size() < 80);
+  CHECK(bar_text((std::uint64_t{1} << 30) - 1, much, 300'000'000).size() < 80);
+  CHECK(bar_text(0, 0, 0) == "[################] 100%  0 B of 0 B");
   CHECK(contains(bar_text(0, 10'000, 1), "2 h 46 m left"));
   CHECK(contains(bar_text(0, 100, 1), "1 m 40 s left"));
 }
@@ -1452,6 +1532,10 @@ std::uint64_t written_by(const Program& program) {
   return std::strtoull(Program::value_of(text, "wchar").c_str(), nullptr, 10);
 }
 
+std::string address_of(std::uint16_t port) {
+  return "127.0.0.1:" + std::to_string(port);
+}
+
 /// An upload through a balancer before two servers, one of which dies.
 void goes_through(const Words& balancer, std::uint16_t port,
                   const Folder& folder, Server& first, Server& second) {
@@ -1473,10 +1557,18 @@ void goes_through(const Words& balancer, std::uint16_t port,
   CAPTURE(put.err(), between.err());
   CHECK(end.code == 0);
   CHECK((contents(folder.file("f")) == data));
-}
-
-std::string address_of(std::uint16_t port) {
-  return "127.0.0.1:" + std::to_string(port);
+  // A form of the page that the browser has got through it.
+  const std::string form =
+      "--b\r\nContent-Disposition: form-data; name=\"file\"; "
+      "filename=\"g\"\r\n\r\nfrom a form\r\n--b--\r\n";
+  const Client browser(port);
+  browser.send("POST / HTTP/1.1\r\nHost: " + address_of(port) +
+               "\r\nOrigin: http://" + address_of(port) +
+               "\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+               "Connection: close\r\nContent-Length: " +
+               std::to_string(form.size()) + "\r\n\r\n" + form);
+  CHECK(status_of(browser.receive_rest()) == 303);
+  CHECK(contents(folder.file("g")) == "from a form");
 }
 
 }  // namespace
@@ -1505,6 +1597,7 @@ TEST_CASE("transfer: two servers behind nginx, one of which dies",
           " fail_timeout=1s; server " + address_of(second.port) +
           " fail_timeout=1s; }\n server { listen " + address_of(port) +
           "; location / { proxy_pass http://both; proxy_http_version 1.1;"
+          " proxy_set_header Host $http_host;"
           " proxy_set_header Connection \"\"; } } }\n");
   goes_through({"nginx", "-e", "stderr", "-p", here.path(), "-c",
                 here.file("nginx.conf")},

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <vector>
 
+#include "meter.hpp"
 #include "sha256.hpp"
 
 namespace transfer {
@@ -21,9 +22,10 @@ http::ClientOptions Errand::client_options() const {
   return options;
 }
 
-std::size_t Errand::jobs_per_loop() const {
+std::size_t Errand::jobs_of_loop(int index) const {
   const auto loops = static_cast<std::size_t>(threads);
-  return (parallel + loops - 1) / loops;
+  const bool one_more = static_cast<std::size_t>(index) < parallel % loops;
+  return parallel / loops + (one_more ? 1 : 0);
 }
 
 Task<> Errand::pause(int& attempt, Setback setback) const {
@@ -35,7 +37,10 @@ Task<> Errand::pause(int& attempt, Setback setback) const {
     const auto whole = std::chrono::ceil<std::chrono::seconds>(setback.wait);
     when = concat({" in ", whole.count(), " s"});
   }
-  if (!quiet) complain(concat({setback.why, "; trying again", when}));
+  if (!quiet) {
+    Meter::clear_line();
+    complain(concat({setback.why, "; trying again", when}));
+  }
   co_await violet::sleep(std::max(own, setback.wait));
 }
 
@@ -89,12 +94,13 @@ Duration wait_of(const http::Fields& fields, http::Time now) {
   return std::clamp<seconds>(until - now, seconds(0), kMost);
 }
 
-void cut(ByteRange rest, std::uint64_t chunk, std::deque<ByteRange>& pieces) {
-  while (rest.size() > 0) {
-    const std::uint64_t end = std::min(rest.begin + chunk, rest.end);
-    pieces.push_back({rest.begin, end});
-    rest.begin = end;
-  }
+bool cut(std::deque<ByteRange>& left, std::uint64_t chunk, ByteRange& piece) {
+  if (left.empty()) return false;
+  ByteRange& gap = left.front();
+  piece = {gap.begin, gap.begin + std::min(chunk, gap.size())};
+  gap.begin = piece.end;
+  if (gap.size() == 0) left.pop_front();
+  return true;
 }
 
 Task<std::string> sha256_of(const File& file) {

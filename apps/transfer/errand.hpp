@@ -51,8 +51,8 @@ struct Errand {
   /// One of its connections asks how far it is while the others are busy.
   violet::http::ClientOptions client_options() const;
 
-  /// How many pieces each loop has under way.
-  std::size_t jobs_per_loop() const;
+  /// How many pieces a loop has under way: all together `parallel`.
+  std::size_t jobs_of_loop(int index) const;
 
   /// Before what has failed is tried again: a pause that grows, and is as long
   /// as the server asks for.
@@ -115,8 +115,8 @@ inline constexpr violet::Duration kLongestWait = std::chrono::minutes(5);
 violet::Duration wait_of(const violet::http::Fields& fields,
                          violet::http::Time now);
 
-/// Cuts some bytes into pieces.
-void cut(ByteRange rest, std::uint64_t chunk, std::deque<ByteRange>& pieces);
+/// Cuts the next piece off what is left. Returns: false if nothing is.
+bool cut(std::deque<ByteRange>& left, std::uint64_t chunk, ByteRange& piece);
 
 /// The SHA-256 of all of a file. Suspends: off the loop.
 violet::Task<std::string> sha256_of(const violet::File& file);

@@ -61,18 +61,14 @@ Version version_of(const http::Response& reply, std::uint64_t size) {
   return version;
 }
 
-/// The digits of a "Repr-Digest: sha-256=:...:" (RFC 9530); empty without one.
-std::string digest_of(const http::Fields& fields) {
-  constexpr std::string_view kName = "sha-256=:";
+/// What base64 stands for, in hexadecimal digits.
+std::string hex_of_base64(std::string_view text) {
   constexpr std::string_view kLetters =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const std::string_view text = fields.find("Repr-Digest").value_or("");
-  const auto at = text.find(kName);
-  if (at == text.npos) return {};
   std::string digits;
   unsigned bits = 0;
   unsigned held = 0;
-  for (const char c : text.substr(at + kName.size())) {
+  for (const char c : text) {
     const auto value = kLetters.find(c);
     if (value == kLetters.npos) break;
     held = (held << 6 | static_cast<unsigned>(value)) & 0xffff;
@@ -80,7 +76,25 @@ std::string digest_of(const http::Fields& fields) {
       digits += "0123456789abcdef"[held >> (bits - 4) & 15];
     }
   }
-  return digits.size() >= 64 ? digits.substr(0, 64) : std::string();
+  return digits;
+}
+
+/// The digits of a "Repr-Digest: sha-256=:...:" (RFC 9530); empty without one.
+/// It may stand beside others, in one field or in several.
+std::string digest_of(const http::Fields& fields) {
+  constexpr std::string_view kName = "sha-256=:";
+  std::string digest;
+  for (const http::Field field : fields) {
+    if (!http::same_word(field.name, "Repr-Digest")) continue;
+    http::Pieces members(field.value, ',');
+    for (std::string_view member; members.next(member);) {
+      member = http::trimmed(member);
+      if (!member.starts_with(kName)) continue;
+      const std::string digits = hex_of_base64(member.substr(kName.size()));
+      if (digits.size() >= 64) digest = digits.substr(0, 64);
+    }
+  }
+  return digest;
 }
 
 // ------------------------------------------------------------ what is there
@@ -93,7 +107,7 @@ class Book {
  public:
   enum class Next { kPiece, kWait, kDone };
 
-  /// Cuts what is not there into pieces. Returns: the bytes that are there.
+  /// What is not there is to come in pieces. Returns: the bytes that are there.
   std::uint64_t begin(const Version& version, ByteSet have,
                       std::uint64_t chunk) {
     const std::lock_guard lock(mutex_);
@@ -102,8 +116,9 @@ class Book {
     std::uint64_t left = 0;
     for (const ByteRange range : have_.missing({0, version.size})) {
       left += range.size();
-      cut(range, chunk, pieces_);
+      left_.push_back(range);
     }
+    chunk_ = chunk;
     begun_ = true;
     return version.size - left;
   }
@@ -117,10 +132,7 @@ class Book {
   Next take(ByteRange& piece) {
     const std::lock_guard lock(mutex_);
     if (!begun_) return Next::kWait;
-    if (pieces_.empty()) return Next::kDone;
-    piece = pieces_.front();
-    pieces_.pop_front();
-    return Next::kPiece;
+    return cut(left_, chunk_, piece) ? Next::kPiece : Next::kDone;
   }
 
   void add(ByteRange range) {
@@ -183,7 +195,8 @@ class Book {
   mutable std::mutex mutex_;  // guards the rest, but the version once begun
   Version version_;
   ByteSet have_;
-  std::deque<ByteRange> pieces_;
+  std::deque<ByteRange> left_;  // what nobody fetches yet
+  std::uint64_t chunk_ = 0;
   bool begun_ = false;
 };
 
@@ -198,23 +211,24 @@ class Get {
 
   /// What loop `index` does.
   Task<> work(int index) {
-    if (index != 0) return follow();
+    if (index != 0) return follow(settings_.jobs_of_loop(index));
     return finally(lead(), [this] { return leave(); });
   }
 
  private:
   Task<> lead();
-  Task<> follow();
+  Task<> follow(std::size_t jobs);
   Task<> leave();
   Task<> save();
   Task<> save_often();
 
   Task<bool> resume(ByteSet& have);
   Task<> open_part();
+  Task<> forget_state();
   Task<std::optional<http::Response>> begin(http::Client& client);
   Task<bool> probe(http::Client& client, std::optional<http::Response>& whole);
 
-  Task<> fetch_pieces(http::Client& client, const File& part);
+  Task<> fetch_pieces(http::Client& client, const File& part, std::size_t jobs);
   Task<> fetch(http::Client& client, const File& part, ByteRange piece);
   Task<> check_version(http::Client& client);
   Task<> fetch_some(http::Client& client, const File& part, ByteRange& rest);
@@ -238,6 +252,7 @@ class Get {
   // Of loop 0.
   File part_;
   bool keeps_state_ = false;  // from when there is something to go on with
+  bool told_ = false;         // that the state cannot be kept
   bool known_ = false;        // there is a state of an earlier run in found_
   Version found_;
 };
@@ -281,7 +296,9 @@ Task<bool> Get::probe(http::Client& client,
   digest_ = digest_of(reply.fields());
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
-  if (reply.status() == 206 && where && where->range && where->size) {
+  const bool first = where && where->range == ByteRange{0, 1} && where->size &&
+                     reply.length().value_or(1) == 1;
+  if (reply.status() == 206 && first) {
     const Version version = version_of(reply, *where->size);
     co_await reply.read_all(1);
     if (known_ && !(version == found_)) known_ = false;
@@ -293,9 +310,11 @@ Task<bool> Get::probe(http::Client& client,
     known_ = false;
     co_return true;
   }
-  if (reply.status() != 200) {
-    settings_.refuse("GET", reply);
+  if (reply.status() == 206 || reply.status() == 416) {  // as good as none
+    whole.emplace(co_await ask_whole(client));
+    co_return false;
   }
+  if (reply.status() != 200) settings_.refuse("GET", reply);
   if (known_) {  // out of date, or no ranges any more: ask anew
     known_ = false;
     found_ = Version();
@@ -315,6 +334,15 @@ Task<> Get::open_part() {
   }
   if (locked < 0) throw_system(-locked, concat({"lock ", part_path_}));
   part_ = std::move(part);
+}
+
+/// Before bytes come that are not those it speaks of: else who is interrupted
+/// now would later be told that they are there. Also after a power cut.
+Task<> Get::forget_state() {
+  const int error = ::unlink(state_path_.c_str()) == 0 ? 0 : errno;
+  if (error == ENOENT || error == ENAMETOOLONG) co_return;  // there is none
+  if (error != 0) throw_system(error, concat({"remove ", state_path_}));
+  co_await sync_folder(folder_of(state_path_));
 }
 
 /// Returns: all of the file, if there is no other way.
@@ -338,9 +366,12 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
   co_await open_part();
   const std::uint64_t size = co_await part_.size();
   known_ = known_ && size == found_.size;  // still
-  if (!known_) co_await part_.truncate(0);
+  if (!known_) {
+    have = ByteSet();
+    co_await forget_state();
+    co_await part_.truncate(0);
+  }
   co_await part_.truncate(found_.size);
-  if (!known_) have = ByteSet();
   const std::uint64_t done =
       book_.begin(found_, std::move(have), settings_.chunk);
   keeps_state_ = true;
@@ -360,31 +391,33 @@ Task<> Get::lead() {
       co_return;
     }
     beside.spawn([this] { return failures_.among(save_often()); });
-    co_await fetch_pieces(client, part_);
+    co_await fetch_pieces(client, part_, settings_.jobs_of_loop(0));
     while (!book_.complete()) co_await violet::sleep(milliseconds(10));
     co_await check_version(client);
   }
   co_await publish(book_.version().size);
 }
 
-Task<> Get::follow() {
-  ByteRange none;
-  while (book_.take(none) == Book::Next::kWait) {
+Task<> Get::follow(std::size_t jobs) {
+  if (jobs == 0) co_return;
+  ByteRange first;
+  while (book_.take(first) == Book::Next::kWait) {
     co_await violet::sleep(milliseconds(10));
   }
-  if (none.size() == 0) co_return;
+  if (first.size() == 0) co_return;
   FileOptions options;
   options.write = true;
   const File part = co_await open_file(part_path_, options);
   http::Client client(settings_.client_options());
-  co_await failures_.among(fetch(client, part, none));
-  co_await fetch_pieces(client, part);
+  co_await failures_.among(fetch(client, part, first));
+  co_await fetch_pieces(client, part, jobs);
 }
 
 // ------------------------------------------------------------------- fetching
 
-/// As many jobs as this loop is to have at once.
-Task<> Get::fetch_pieces(http::Client& client, const File& part) {
+/// So many at once, until nothing is left.
+Task<> Get::fetch_pieces(http::Client& client, const File& part,
+                         std::size_t jobs) {
   const auto each = [&]() -> Task<> {
     ByteRange piece;
     while (book_.take(piece) == Book::Next::kPiece) {
@@ -393,9 +426,7 @@ Task<> Get::fetch_pieces(http::Client& client, const File& part) {
   };
   const auto one_of_many = [&] { return failures_.among(each()); };
   TaskGroup group;
-  for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
-    group.spawn(one_of_many);
-  }
+  for (std::size_t i = 0; i < jobs; ++i) group.spawn(one_of_many);
   co_await group.join();
 }
 
@@ -431,16 +462,20 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
   if (may_pass(reply.status())) settings_.refuse("GET", reply);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
-  const bool right = reply.status() == 206 && where && where->range &&
-                     where->size && where->range->begin == rest.begin &&
-                     where->range->end <= rest.end &&
-                     version_of(reply, *where->size) == book_.version();
-  if (!right) {
+  const bool same = reply.status() == 206 && where && where->size &&
+                    version_of(reply, *where->size) == book_.version();
+  if (!same) {
     const bool gone =
         reply.status() >= 400 && reply.status() != 412 && reply.status() != 416;
     if (gone) settings_.refuse("GET", reply);
     throw Rejected(
         concat({settings_.url, " has changed while it was fetched"}));
+  }
+  if (!where->range || where->range->begin != rest.begin ||
+      where->range->end > rest.end) {
+    throw Rejected(concat({"GET ", settings_.url,
+                           ": the server sends other bytes than those that it "
+                           "was asked for"}));
   }
   ByteRange got = *where->range;
   const std::uint64_t begin = got.begin;
@@ -497,6 +532,7 @@ Task<> Get::store(http::Response& reply, const File& part, ByteRange& rest) {
 /// From a server without ranges: from the beginning, whenever it breaks off.
 Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
   co_await open_part();
+  co_await forget_state();
   co_await part_.truncate(0);
   std::uint64_t size = 0;
   bool asked = true;
@@ -517,7 +553,8 @@ Task<> Get::fetch_whole(http::Client& client, http::Response reply) {
 
 Task<http::Response> Get::ask_whole(http::Client& client) {
   http::Response reply = co_await client.get(settings_.url);
-  if (!reply.ok()) settings_.refuse("GET", reply);
+  if (!reply.ok() || reply.status() == 206) settings_.refuse("GET", reply);
+  digest_ = digest_of(reply.fields());
   co_return reply;
 }
 
@@ -563,11 +600,23 @@ Task<> Get::publish(std::uint64_t size) {
   print_line(said);
 }
 
-/// First the bytes, then what tells that they are there.
+/// First the bytes, then what tells that they are there. Without a state all
+/// comes as well; it is only lost with this process.
 Task<> Get::save() {
   const std::string text = book_.text(settings_.url);
   co_await part_.sync_data();
-  co_await replace_file(state_path_, text);
+  std::string why;
+  try {
+    co_await replace_file(state_path_, text);
+    told_ = false;
+  } catch (const std::system_error& e) {
+    why = e.what();
+  }
+  if (why.empty() || std::exchange(told_, true)) co_return;
+  Meter::clear_line();
+  complain(concat({why,
+                   "; until this is mended, who is interrupted goes on "
+                   "from an earlier place"}));
 }
 
 Task<> Get::save_often() {
@@ -587,6 +636,7 @@ Task<> Get::leave() {
       if (!failures_.happened()) throw;
     }
   } else {
+    co_await forget_state();
     co_await remove_file(part_path_);
   }
 }

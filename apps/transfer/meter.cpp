@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include "meter.hpp"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,14 @@ using violet::http::size_text;
 
 namespace {
 
+/// How wide the terminal is: a line that is longer would begin another with
+/// each update.
+std::size_t columns() {
+  winsize size{};
+  const bool told = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0;
+  return told && size.ws_col > 1 ? size.ws_col : 80;
+}
+
 std::string time_text(std::uint64_t seconds) {
   if (seconds < 60) return concat({seconds, " s"});
   if (seconds < 3600) return concat({seconds / 60, " m ", seconds % 60, " s"});
@@ -26,7 +35,7 @@ std::string time_text(std::uint64_t seconds) {
 
 std::string bar_text(std::uint64_t done, std::uint64_t total,
                      std::uint64_t bytes_per_s) {
-  constexpr std::uint64_t kWidth = 24;
+  constexpr std::uint64_t kWidth = 16;  // with all else 79 columns at most
   done = std::min(done, total);
   const double part =
       total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
@@ -84,6 +93,7 @@ class Meter::Line {
     if (width_ != 0) std::fputc('\n', stderr);
   }
   void write(std::string text) {
+    text.resize(std::min(text.size(), columns() - 1));
     const std::size_t width = text.size();
     if (width < width_) text.append(width_ - width, ' ');
     width_ = width;
@@ -108,6 +118,10 @@ violet::Task<> Meter::show() {
       violet::complain(text.substr(text.find(']') + 1));
     }
   }
+}
+
+void Meter::clear_line() {
+  if (::isatty(STDERR_FILENO) == 1) std::fputs("\r\x1b[K", stderr);
 }
 
 std::string Meter::summary() const {

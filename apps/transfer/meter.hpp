@@ -31,6 +31,9 @@ class Meter {
   /// every five seconds. Kill: ends the line of the bar.
   violet::Task<> show();
 
+  /// Clears a bar off the terminal, before something else is written there.
+  static void clear_line();
+
   /// "3.4 MiB in 1.2 s, 2.8 MiB/s"
   std::string summary() const;
 

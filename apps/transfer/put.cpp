@@ -41,8 +41,10 @@ namespace {
 constexpr std::size_t kReadBytes = std::size_t{256} << 10;
 constexpr std::size_t kMostReply = std::size_t{1} << 20;
 
-/// "0-4,10-19" as ranges; nothing for anything else.
-std::optional<std::vector<ByteRange>> parse_missing(std::string_view text) {
+/// "0-4,10-19" as ranges of a file of `size` bytes, in order; nothing for
+/// anything else.
+std::optional<std::vector<ByteRange>> parse_missing(std::string_view text,
+                                                    std::uint64_t size) {
   std::vector<ByteRange> ranges;
   if (text.empty()) return ranges;
   http::Pieces pieces(text, ',');
@@ -51,7 +53,8 @@ std::optional<std::vector<ByteRange>> parse_missing(std::string_view text) {
     if (dash == piece.npos) return std::nullopt;
     const auto first = http::parse_number(piece.substr(0, dash));
     const auto last = http::parse_number(piece.substr(dash + 1));
-    if (!first || !last || *first > *last) return std::nullopt;
+    if (!first || !last || *first > *last || *last >= size) return std::nullopt;
+    if (!ranges.empty() && *first < ranges.back().end) return std::nullopt;
     ranges.push_back({*first, *last + 1});
   }
   return ranges;
@@ -62,10 +65,11 @@ class Plan {
  public:
   enum class Next { kPiece, kWait, kAsk, kDone };
 
-  /// Cuts what is missing into pieces.
+  /// What is missing is to be sent in pieces.
   void set(const std::vector<ByteRange>& missing, std::uint64_t chunk) {
     const std::lock_guard lock(mutex_);
-    for (const ByteRange range : missing) cut(range, chunk, pieces_);
+    left_.assign(missing.begin(), missing.end());
+    chunk_ = chunk;
     begun_ = true;
     asking_ = false;
   }
@@ -76,9 +80,7 @@ class Plan {
     const std::lock_guard lock(mutex_);
     if (complete_) return Next::kDone;
     if (!begun_ || asking_) return Next::kWait;
-    if (!pieces_.empty()) {
-      piece = pieces_.front();
-      pieces_.pop_front();
+    if (cut(left_, chunk_, piece)) {
       ++under_way_;
       return Next::kPiece;
     }
@@ -99,8 +101,9 @@ class Plan {
   }
 
  private:
-  std::mutex mutex_;  // guards the rest
-  std::deque<ByteRange> pieces_;
+  std::mutex mutex_;            // guards the rest
+  std::deque<ByteRange> left_;  // what nobody sends yet
+  std::uint64_t chunk_ = 0;
   std::size_t under_way_ = 0;
   bool begun_ = false;
   bool asking_ = false;
@@ -123,9 +126,9 @@ class Put {
   };
 
   Task<> lead();
-  Task<> follow();
+  Task<> follow(std::size_t jobs);
   Task<> leave();
-  Task<> send_pieces(http::Client& client, const File& file);
+  Task<> send_pieces(http::Client& client, const File& file, std::size_t jobs);
   Task<> ask_again(http::Client& client);
   Task<State> ask(http::Client& client);
   Task<State> ask_once(http::Client& client);
@@ -148,7 +151,7 @@ class Put {
 };
 
 Task<> Put::work(int index) {
-  if (index != 0) return follow();
+  if (index != 0) return follow(settings_.jobs_of_loop(index));
   return finally(lead(), [this] { return leave(); });
 }
 
@@ -180,6 +183,7 @@ Task<> Put::leave() {
   try {
     for (int times = 0; times < 5; ++times) {
       http::Request request("DELETE", url);
+      request.field("Upload-Id", id_);  // and nobody else's
       co_await client.send(std::move(request));
       co_await violet::sleep(milliseconds(100));
     }
@@ -191,9 +195,6 @@ Task<> Put::leave() {
 Task<> Put::lead() {
   const File file = co_await open_file(settings_.file);
   co_await look_at(file, status_);
-  if (status_.type != S_IFREG) {
-    throw Rejected(concat({settings_.file, " is no plain file"}));
-  }
   size_ = static_cast<std::uint64_t>(status_.size);
   char first;
   if (size_ == 0 && co_await file.read_at({&first, 1}, 0) != 0) {
@@ -222,7 +223,7 @@ Task<> Put::lead() {
       plan_.complete();
     } else {
       plan_.set(state.missing, settings_.chunk);
-      co_await send_pieces(client, file);
+      co_await send_pieces(client, file, settings_.jobs_of_loop(0));
     }
   }
   co_await failures_.among(check_unchanged(file));
@@ -232,14 +233,16 @@ Task<> Put::lead() {
   print_line(said);
 }
 
-Task<> Put::follow() {
+Task<> Put::follow(std::size_t jobs) {
+  if (jobs == 0) co_return;
   const File file = co_await open_file(settings_.file);
   http::Client client(settings_.client_options());
-  co_await send_pieces(client, file);
+  co_await send_pieces(client, file, jobs);
 }
 
-/// As many jobs as this loop is to have at once.
-Task<> Put::send_pieces(http::Client& client, const File& file) {
+/// So many at once, until the server has all.
+Task<> Put::send_pieces(http::Client& client, const File& file,
+                        std::size_t jobs) {
   const auto each = [&]() -> Task<> {
     for (;;) {
       ByteRange piece;
@@ -258,9 +261,7 @@ Task<> Put::send_pieces(http::Client& client, const File& file) {
   };
   const auto one_of_many = [&] { return failures_.among(each()); };
   TaskGroup group;
-  for (std::size_t i = 0; i < settings_.jobs_per_loop(); ++i) {
-    group.spawn(one_of_many);
-  }
+  for (std::size_t i = 0; i < jobs; ++i) group.spawn(one_of_many);
   co_await group.join();
 }
 
@@ -318,7 +319,7 @@ Task<Put::State> Put::ask_once(http::Client& client) {
                 " is in progress; a DELETE of ", url, " gives it up"}));
   }
   const auto missing =
-      parse_missing(fields.find("Upload-Missing").value_or(""));
+      parse_missing(fields.find("Upload-Missing").value_or(""), size_);
   if (missing) state.missing = *missing;
   state.complete = complete;
   co_return state;
@@ -417,8 +418,16 @@ int put(int argc, char** argv) {
   settings.url = whole_url(settings.url, settings.file);
   http::Url::parse(settings.url, refusal);
   if (!refusal.empty()) args.refuse({refusal});
-  if (settings.url.find('?') != settings.url.npos) {
-    args.refuse({"URL must have no query"});
+  if (settings.url.find_first_of("?#") != settings.url.npos) {
+    args.refuse({"URL must have no query and no fragment"});
+  }
+  struct stat status;
+  const bool there = ::stat(settings.file.c_str(), &status) == 0;
+  if (there && !S_ISREG(status.st_mode)) {
+    args.refuse({"'", settings.file,
+                 S_ISDIR(status.st_mode)
+                     ? "' is a folder: send its files one by one"
+                     : "' is no plain file: copy what comes from it to one"});
   }
   Put errand(settings);
   return run_program(settings.threads,

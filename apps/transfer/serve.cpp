@@ -78,6 +78,20 @@ bool is_full_disk(const std::error_code& code) {
          code == std::error_code(EDQUOT, std::system_category());
 }
 
+/// What of an error of the disk or system a client should hear, and what that
+/// is called. Returns: 0 if it is the server's own business.
+int status_of(const std::error_code& code, std::string& text) {
+  if (is_full_disk(code)) {
+    text = "the disk is full";
+    return 507;
+  }
+  if (code.category() != std::system_category()) return 0;
+  const int status = http::status_of_error(code.value());
+  if (status == 403) text = "the server may not write there";
+  if (status == 503) text = "the server has too much open";
+  return status == 403 || status == 503 ? status : 0;
+}
+
 /// Answers with what an error says. Rethrows it if it is not one that a client
 /// should hear of, or once the response has begun.
 Task<> refuse(http::Exchange& x, std::exception_ptr error) {
@@ -87,10 +101,7 @@ Task<> refuse(http::Exchange& x, std::exception_ptr error) {
     status = status_of(refused->why());
     text = refused->what();
   } else if (const auto* e = exception_as<std::system_error>(error)) {
-    if (is_full_disk(e->code())) {
-      status = 507;
-      text = "the disk is full";
-    }
+    status = status_of(e->code(), text);
   }
   if (status == 0 || x.begun()) std::rethrow_exception(error);
   if (status == 503) x.field("Retry-After", std::uint64_t{1});
@@ -410,7 +421,8 @@ Task<> Service::give_up(http::Exchange& x) {
     co_await x.refuse(405, "only uploads are given up: DELETE /NAME?upload");
     co_return;
   }
-  const bool found = co_await store_.give_up(name_of(x));
+  const std::string id(x.request().fields.find("Upload-Id").value_or(""));
+  const bool found = co_await store_.give_up(name_of(x), id);
   if (found) {
     co_await x.send(204, "", "");
   } else {

@@ -118,6 +118,12 @@ void check_name(const std::string& root, std::string_view name) {
   throw Refused(Why::kNoFile, concat({"'", name, "' is no plain file"}));
 }
 
+[[noreturn]] void throw_conflict(std::string_view name, const Upload& other) {
+  throw Refused(Why::kConflict,
+                concat({"another upload of '", name, "' is in progress, of ",
+                        other.size, " bytes"}));
+}
+
 /// Finishes what a process has left that died while it published.
 /// Returns: true if there was something to finish.
 bool recover(Journal& journal) {
@@ -320,7 +326,7 @@ Task<std::optional<Progress>> Store::progress(std::string name) {
   co_return found;
 }
 
-Task<bool> Store::give_up(std::string name) {
+Task<bool> Store::give_up(std::string name, std::string id) {
   const Place place(folder_, name);
   bool found = false;
   auto remove = [&] {
@@ -329,7 +335,12 @@ Task<bool> Store::give_up(std::string name) {
     const Journal::Taken taken = journal.take(false);
     if (taken == Journal::Taken::kBusy) return false;
     if (taken == Journal::Taken::kNotThere) return true;
-    found = journal.upload().exists() && !journal.upload().done;
+    const Upload& upload = journal.upload();
+    found = upload.exists() && !upload.done;
+    if (!id.empty() && upload.exists() && upload.id != id) {
+      if (found) throw_conflict(name, upload);
+      return true;
+    }
     journal.remove();
     return true;
   };
@@ -421,9 +432,7 @@ bool PieceSink::join(Journal& journal) {
   if (!upload.exists() || upload.done || !journal.has_part()) {
     journal.begin(piece_.size, piece_.id);
   } else if (!same) {
-    throw Refused(Why::kConflict,
-                  concat({"another upload of '", name_, "' is in progress, of ",
-                          upload.size, " bytes"}));
+    throw_conflict(name_, upload);
   }
   gaps_ = upload.received.missing(piece_.range);
   token_ = upload.token;

@@ -129,9 +129,10 @@ class Store {
   /// Throws: Refused; std::system_error.
   violet::Task<std::optional<Progress>> progress(std::string name);
 
-  /// Forgets the upload of that name and removes what has come of it.
+  /// Forgets the upload of that name and removes what has come of it; with an
+  /// id no other than that one.
   /// Returns: false if there is none. Throws: as above.
-  violet::Task<bool> give_up(std::string name);
+  violet::Task<bool> give_up(std::string name, std::string id = {});
 
   /// Removes what nobody will ask for again: uploads to which nothing was
   /// added for `age` (0: none of these), and whole bodies whose process is no

@@ -133,24 +133,6 @@ OpenFile find_kept(const Fd* root, std::string_view name) {
   return {};
 }
 
-/// What the client is told of a name that cannot be opened.
-int status_of(int error) noexcept {
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-    case ELOOP:
-    case EXDEV:
-    case ENAMETOOLONG: return 404;
-    case EACCES:
-    case EPERM:
-    case ENXIO: return 403;  // the last for a socket
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM: return 503;
-    default: return 500;
-  }
-}
-
 void complain_about(const Exchange& x, std::string_view what,
                     const std::error_code& code) {
   complain_with(
@@ -183,6 +165,24 @@ std::string escaped_path(std::string_view name) {
 }
 
 }  // namespace
+
+int status_of_error(int error) noexcept {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EXDEV:
+    case ENAMETOOLONG: return 404;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENXIO: return 403;  // the last for a socket
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM: return 503;
+    default: return 500;
+  }
+}
 
 bool is_hidden(std::string_view name) noexcept {
   return name.starts_with('.') || name.find("/.") != name.npos;
@@ -263,7 +263,7 @@ Task<> Files::serve(Exchange& x, std::string_view name) const {
 
 /// What cannot be opened or listed. Only what nobody expects is told here, too.
 Task<> Files::refuse(Exchange& x, std::string_view what, int error) {
-  const int status = status_of(error);
+  const int status = status_of_error(error);
   if (status == 500) {
     complain_about(x, what, {error, std::system_category()});
   }

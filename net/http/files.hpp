@@ -59,6 +59,10 @@ struct Opened {
 /// True for a name that is not shown: it, or a folder in it, begins with a dot.
 bool is_hidden(std::string_view name) noexcept;
 
+/// What a client is told of an error of the disk or system: 404, 403 or 503
+/// where that says it; else 500.
+int status_of_error(int error) noexcept;
+
 /// The tag of a file without its quotes, and its time. Lifetime: the tag's
 /// view in `out` is `tag`'s.
 Selected about_file(const sys::FileStatus& status, std::string& tag);
