@@ -148,6 +148,10 @@ class HttpFlow {
   }
 
   void begin_body() {
+    if (parser_.head().status == 101) {
+      violet::throw_error(std::system_error(
+          violet::http::ClientError::kSwitched, "read a reply"));
+    }
     if (parser_.head().status < 200) return parser_.next();  // not the last
     const auto framing = violet::http::body_of(parser_.head(), "GET");
     in_body_ = true;

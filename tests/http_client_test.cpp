@@ -435,6 +435,138 @@ TEST_CASE("http client: a refusal is read while the body is still sent",
   }
 }
 
+namespace {
+
+constexpr http::Framing kChunks{http::BodyKind::kChunked, 0};
+
+/// Agrees to a request before its body has come, and sends that back.
+Task<> send_back(Peer& peer) {
+  for (;;) {
+    const std::string head = co_await peer.head();
+    if (head.empty()) co_return;
+    if (head.starts_with("GET ")) {
+      co_await peer.answer("/b");
+      continue;
+    }
+    std::string first = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    if (contains(head, "Expect")) first = "HTTP/1.1 100 Go\r\n\r\n" + first;
+    co_await peer.say(first);
+    http::BodyReader body(peer.stream, kChunks);
+    http::BodyWriter back(peer.stream, kChunks);
+    for (;;) {
+      const std::string_view piece = co_await body.read();
+      if (piece.empty()) break;
+      co_await back.write(piece);
+      co_await peer.stream.flush();
+    }
+    co_await back.finish();
+    co_await peer.stream.flush();
+  }
+}
+
+/// Writes so many lines.
+auto lines(int count) {
+  return [count](http::BodyWriter& out) -> Task<> {
+    for (int i = 0; i < count; ++i) co_await out.write("another line\n");
+  };
+}
+
+}  // namespace
+
+TEST_CASE("http client: a success that comes early does not cut the body",
+          "[http][client]") {
+  for (const int count : {0, 100, 300'000}) {
+    for (const bool expects : {false, true}) {
+      CAPTURE(count, expects);
+      const auto scenario = [&]() -> Task<> {
+        Server server(send_back);
+        Client client;
+        const auto writes = lines(count);
+        http::Request request("POST", server.url());
+        request.body(writes);
+        if (expects) request.expect_continue(60s);
+        Response reply = co_await client.send(std::move(request));
+        const std::string said = co_await reply.read_all(10'000'000);
+        CHECK(said.size() == 13u * static_cast<std::size_t>(count));
+        CHECK(client.pool().idle() == 1);
+      };
+      testing::play(scenario);
+      play_simulated(scenario);
+    }
+  }
+}
+
+TEST_CASE("http client: a reply ends when its request is out, too",
+          "[http][client]") {
+  const std::string body(10'000'000, 'x');
+  for (const char* said : {"", "ok"}) {
+    const auto scenario = [&]() -> Task<> {
+      std::size_t arrived = 0;
+      Server server([&](Peer& peer) -> Task<> {
+        co_await peer.head();
+        co_await peer.answer(said);
+        while (arrived < body.size()) {
+          const auto piece = co_await peer.stream.read_exactly(100'000);
+          arrived += piece.view().size();
+        }
+        co_await forever();
+      });
+      Client client;
+      Response reply = co_await client.put(server.url(), body);
+      const std::string text = co_await reply.read_all(10);
+      CHECK(text == said);
+      co_await settle();
+      CHECK(arrived == body.size());
+      CHECK(client.pool().idle() == 1);
+    };
+    testing::play(scenario);
+    play_simulated(scenario);
+  }
+}
+
+TEST_CASE("http client: a body that still goes out ends with its reply",
+          "[http][client]") {
+  play_everywhere([]() -> Task<> {
+    Server server(send_back);
+    Client client;
+    const auto writes = [](http::BodyWriter& out) -> Task<> {
+      for (;;) {
+        co_await out.write(std::string(10'000, 'x'));
+        co_await violet::sleep(1ms);
+      }
+    };
+    const auto throws = [](http::BodyWriter& out) -> Task<> {
+      co_await out.write("hello");
+      co_await violet::sleep(1s);
+      throw std::logic_error("on purpose");
+    };
+    {
+      http::Request request("POST", server.url());
+      request.body(writes);
+      Response dropped = co_await client.send(std::move(request));
+      const std::string_view piece = co_await dropped.read();
+      CHECK(piece.starts_with("x"));
+    }
+    CHECK(client.pool().idle() == 0);
+    http::Request request("POST", server.url());
+    request.body(throws);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(said == "on purpose");
+  });
+}
+
+TEST_CASE("http client: what has no body is not announced", "[http][client]") {
+  for (const char* method : {"GET", "PUT"}) {
+    const std::string arrived =
+        arriving([&](Client& client, Server& server) -> Task<Response> {
+          http::Request request(method, server.url());
+          request.expect_continue(60s);
+          co_return co_await client.send(std::move(request));
+        });
+    CHECK_FALSE(contains(arrived, "Expect"));
+  }
+}
+
 TEST_CASE("http client: a refusal is read from a connection that is closed",
           "[http][client]") {
   // The reply has arrived when the reset follows: closing with bytes unread.
@@ -1070,13 +1202,13 @@ void require_own(const std::string& said, const std::string& wanted) {
 /// For kill_everywhere: what a client does, and then an exchange that must not
 /// get anything of what was cut.
 template <class Exchange>
-void survives_kills(Exchange exchange) {
+void survives_kills(Exchange exchange, const Script& script = answer_all) {
   testing::Options options = with_network();
   options.seeds = support::kSanitized ? 100 : 300;
   options.budget = 0;
   const auto counts = testing::kill_everywhere(
       [=]() -> Task<> {
-        Server server(answer_all);
+        Server server(script);
         ClientOptions few;
         few.max_per_host = 1;
         few.reply_time = few.stall_time = few.connect_time = 5s;
@@ -1123,6 +1255,22 @@ TEST_CASE("kill everywhere: a PUT whose body comes from a function",
     const std::string said = co_await outcome(send(client, std::move(request)));
     require_own(said, "200 /a 11");
   });
+}
+
+TEST_CASE("kill everywhere: a body that goes on after a success came early",
+          "[http][client][kill]") {
+  const auto exchange = [](Client& client, std::string url) -> Task<> {
+    const auto writes = [](http::BodyWriter& out) -> Task<> {
+      co_await out.write("hello ");
+      co_await violet::sleep(1ms);
+      co_await out.write("world");
+    };
+    http::Request request("PUT", url);
+    request.body(writes);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    require_own(said, "200 hello world");
+  };
+  survives_kills(exchange, send_back);
 }
 
 TEST_CASE("kill everywhere: a body that is held back", "[http][client][kill]") {

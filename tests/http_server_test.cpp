@@ -698,6 +698,30 @@ TEST_CASE("http server: what a handler throws concerns its client only",
                  " and ends after 4"));
 }
 
+TEST_CASE("http server: what another server does wrong is no client's fault",
+          "[http]") {
+  Site site;
+  site.router.get("/{what}", [](http::Exchange& x) -> Task<> {
+    const std::string what(x.parameter("what"));
+    co_await yield_now();
+    if (what == "reset") throw_system(ECONNRESET, "recv of another server");
+    if (what == "long") throw LimitExceeded("read_all of another server", 5);
+    if (what == "odd") throw http::Error(42, "no status");
+    throw std::system_error(make_error_code(http::Fault::kBadVersion), what);
+  });
+  site.run([](Site& s) -> Task<> {
+    for (const char* what : {"/reset", "/long", "/odd", "/fault"}) {
+      CAPTURE(what);
+      const std::string reply = co_await ask(s.address, get(what));
+      CHECK(statuses(reply) == "500; ");
+    }
+  });
+  CHECK(contains(site.log, "GET /reset: recv of another server: "));
+  CHECK(contains(site.log, "GET /long: read_all of another server, limit 5"));
+  CHECK(contains(site.log, "GET /odd: no status\n"));
+  CHECK(contains(site.log, "GET /fault: fault: "));
+}
+
 TEST_CASE("http server: what a client has chosen forges no line of the log",
           "[http]") {
   Site site;

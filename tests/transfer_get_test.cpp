@@ -450,6 +450,30 @@ TEST_CASE("transfer get: an old state never speaks for new bytes",
   }
 }
 
+TEST_CASE("transfer get: a state is believed only as it is under the lock",
+          "[transfer]") {
+  Manners manners = with_data(5000);
+  manners.busy = 1;
+  manners.later_on = "Retry-After: 1\r\n";
+  FileServer server(manners);
+  const Folder folder;
+  const std::string part = folder.file("f.part");
+  std::ofstream(part) << manners.data;
+  std::ofstream(part + ".state") << "violet transfer get 1\nurl " + server.url +
+                                        "\nsize 5000\ntag \"1\"\n"
+                                        "modified \nhave 0 5000\n";
+  Get get(server, folder);
+  eventually("a pause", [&] {
+    get.pump();
+    return contains(get.err(), "trying again");
+  });
+  // Meanwhile somebody else begins anew, and is killed.
+  std::filesystem::remove(part + ".state");
+  std::ofstream(part) << std::string(5000, '\0');
+  CHECK(get.wait().code == 0);
+  CHECK((contents(folder.file("f")) == manners.data));
+}
+
 TEST_CASE("transfer get: a state that cannot be kept is told once",
           "[transfer]") {
   Manners manners = with_data(3000);

@@ -222,7 +222,7 @@ class Get {
   Task<> save();
   Task<> save_often();
 
-  Task<bool> resume(ByteSet& have);
+  Task<bool> resume(Version& version, ByteSet& have);
   Task<> open_part();
   Task<> forget_state();
   Task<std::optional<http::Response>> begin(http::Client& client);
@@ -273,14 +273,14 @@ http::Request Get::request(const Version& version, ByteRange range) const {
 // --------------------------------------------------------------- the beginning
 
 /// What an earlier run has left. Returns: false if that is nothing.
-Task<bool> Get::resume(ByteSet& have) {
+Task<bool> Get::resume(Version& version, ByteSet& have) {
   try {
     const std::string text = co_await read_file(state_path_, kMostState);
     const File part = co_await open_file(part_path_);
     const std::uint64_t size = co_await part.size();
     const bool right =
-        Book::parse(text, settings_.url, found_, have) && found_.size == size;
-    co_return right && !(found_.tag.empty() && found_.modified.empty());
+        Book::parse(text, settings_.url, version, have) && version.size == size;
+    co_return right && !(version.tag.empty() && version.modified.empty());
   } catch (const std::system_error&) {
     co_return false;
   }
@@ -311,6 +311,7 @@ Task<bool> Get::probe(http::Client& client,
     co_return true;
   }
   if (reply.status() == 206 || reply.status() == 416) {  // as good as none
+    known_ = false;
     whole.emplace(co_await ask_whole(client));
     co_return false;
   }
@@ -348,7 +349,7 @@ Task<> Get::forget_state() {
 /// Returns: all of the file, if there is no other way.
 Task<std::optional<http::Response>> Get::begin(http::Client& client) {
   ByteSet have;
-  known_ = co_await resume(have);
+  known_ = co_await resume(found_, have);
   if (!known_) found_ = Version();
   for (int attempt = 0;;) {
     Setback setback;
@@ -364,8 +365,11 @@ Task<std::optional<http::Response>> Get::begin(http::Client& client) {
     co_await settings_.pause(attempt, std::move(setback));
   }
   co_await open_part();
-  const std::uint64_t size = co_await part_.size();
-  known_ = known_ && size == found_.size;  // still
+  // Before it was locked somebody else may have begun it anew.
+  have = ByteSet();
+  Version version;
+  const bool is_there = co_await resume(version, have);
+  known_ = is_there && version == found_;
   if (!known_) {
     have = ByteSet();
     co_await forget_state();
@@ -579,7 +583,7 @@ Task<> Get::check_digest() {
   if (digest_.empty()) co_return;
   const std::string sum = co_await sha256_of(part_);
   if (sum == digest_) co_return;
-  keeps_state_ = false;  // nobody knows which of it is wrong
+  keeps_state_ = known_ = false;  // nobody knows which of it is wrong
   throw Rejected(concat({settings_.url,
                          ": what came has not the digest that "
                          "the server gave"}));
@@ -626,7 +630,8 @@ Task<> Get::save_often() {
   }
 }
 
-/// However it ended.
+/// However it ended. What an earlier run has left stays if this one has not
+/// come to add to it.
 Task<> Get::leave() {
   if (!part_) co_return;
   if (keeps_state_) {
@@ -635,7 +640,7 @@ Task<> Get::leave() {
     } catch (const std::system_error&) {  // then why it failed is told already
       if (!failures_.happened()) throw;
     }
-  } else {
+  } else if (!known_) {
     co_await forget_state();
     co_await remove_file(part_path_);
   }

@@ -2,9 +2,9 @@
 //
 // Files are dropped or chosen, sent in pieces of 5 MiB, three of each of two
 // files at a time (browsers have six connections to a server), and shown as
-// they go. What a server has already is not sent again: size and date of a file
-// are the id of its upload. What gets no answer is sent again for a minute;
-// then there is a button.
+// they go. What a server has already is not sent again: the id of an upload is
+// made of all the bytes of its file. What gets no answer is sent again for a
+// minute; then there is a button.
 // SPDX-License-Identifier: MIT
 #include "page.hpp"
 

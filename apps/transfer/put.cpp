@@ -148,6 +148,7 @@ class Put {
   OneFailure failures_;
   std::atomic<bool> changed_ = false;  // the file, while it was sent
   int rounds_ = 0;                     // how often the server was asked again
+  int idle_rounds_ = 0;                // and missed nothing
 };
 
 Task<> Put::work(int index) {
@@ -270,6 +271,12 @@ Task<> Put::ask_again(http::Client& client) {
   const State state = co_await ask(client);
   if (state.complete) {
     plan_.complete();
+  } else if (state.knows_pieces && state.missing.empty()) {
+    Setback setback(concat({"PUT ", settings_.url,
+                            ": the server has all, and says that it is not "
+                            "complete"}));
+    co_await settings_.pause(idle_rounds_, std::move(setback));
+    plan_.set({}, settings_.chunk);
   } else if (++rounds_ > kMostRounds || !state.knows_pieces) {
     throw Rejected(concat(
         {"PUT ", settings_.url, ": the server forgets what it has been sent"}));

@@ -169,8 +169,9 @@ Framing Request::framing() const noexcept {
 
 namespace internal {
 
-/// One request, and its reply.
-class RoundTrip {
+/// One request, and its reply. Held by whoever reads that, and by the job that
+/// sends: one that is busy when it is told to end does so at its next wait.
+class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
  public:
   RoundTrip(Pool& pool, const ClientOptions& options, Request&& request)
       : pool_(pool),
@@ -178,6 +179,9 @@ class RoundTrip {
         request_(std::move(request)),
         parser_(options.head_limits) {}
   RoundTrip(const RoundTrip&) = delete;
+
+  /// Nobody wants to send any more. Nothing goes out after this.
+  void stop_sending() noexcept;
 
   /// Sends the request, again if need be, and reads the head of the reply.
   Task<> run();
@@ -217,6 +221,10 @@ class RoundTrip {
 
   Task<> send();
   Task<> send_with_body();
+  Task<> keep_sending();
+  Task<> send_watched();
+  Task<> sending_ends();
+  bool holds_body_back() const noexcept;
   Task<> send_body();
   Task<> send_file();
   Task<> watch_sending();
@@ -224,7 +232,7 @@ class RoundTrip {
   void write_head(std::string& out) const;
 
   Task<> read_head(Duration limit);
-  void begin_body();
+  Task<> finish();
   void give_back() noexcept;
   template <class Event>
   auto limited(Event event)
@@ -238,8 +246,11 @@ class RoundTrip {
   std::optional<BodyReader> body_;  // once the head is there
   Flag asked_for_body_;             // by 100 Continue
   Progress progress_ = Progress::kNothing;
-  bool sent_ = false;   // the whole request is out
-  bool begun_ = false;  // the function that writes the body has been called
+  bool sent_ = false;    // the whole request is out
+  bool begun_ = false;   // the function that writes the body has been called
+  bool wanted_ = false;  // the body is not held back any more
+  Job<> sending_;        // it goes out by this job of the pool's, if it is long
+  Outcome<void> sending_outcome_;
 };
 
 void RoundTrip::fail(const std::exception_ptr& error) const {
@@ -254,7 +265,9 @@ Task<> RoundTrip::run() {
   Outcome<void> outcome;
   co_await into(outcome, try_twice());
   if (outcome.error) fail(outcome.error);
-  begin_body();
+  body_.emplace(loan_.stream(), body_of(head(), request_.method()),
+                options_.body_limits);
+  if (body_->done()) co_await finish();
 }
 
 Task<> RoundTrip::try_twice() {
@@ -280,9 +293,11 @@ bool RoundTrip::worth_repeating(
 /// A server that refuses a request may end the connection while it is sent. So
 /// when sending fails, what it said is still read.
 Task<> RoundTrip::try_once() {
+  stop_sending();
   parser_.next();
   progress_ = Progress::kNothing;
   sent_ = false;
+  wanted_ = !holds_body_back();
   asked_for_body_.clear();
   Outcome<void> sending;
   co_await into(sending, send());
@@ -304,7 +319,7 @@ void RoundTrip::write_head(std::string& out) const {
   const Framing framing = request_.framing();
   if (framing.kind == BodyKind::kLength) head.length(framing.length);
   if (framing.kind == BodyKind::kChunked) head.chunked();
-  if (request_.expects_) head.field("Expect", "100-continue");
+  if (holds_body_back()) head.field("Expect", "100-continue");
   if (const char* why = head.finish()) {
     throw_error(Misuse(concat({"violet: the request ", name(),
                                " cannot be "
@@ -313,13 +328,20 @@ void RoundTrip::write_head(std::string& out) const {
   }
 }
 
+/// There must be something to be held back (RFC 9110, section 10.1.1).
+bool RoundTrip::holds_body_back() const noexcept {
+  const Framing framing = request_.framing();
+  const bool chunked = framing.kind == BodyKind::kChunked;
+  return request_.expects_ && (chunked || framing.length > 0);
+}
+
 Task<> RoundTrip::send() {
   constexpr std::size_t kAtOnce = 16 * 1024;
   std::string head;
   write_head(head);
   const bool has_text = request_.from_ == Request::BodyFrom::kText;
   const bool at_once =
-      !request_.expects_ && has_text && request_.text_.size() <= kAtOnce;
+      !holds_body_back() && has_text && request_.text_.size() <= kAtOnce;
   co_await loan_.stream().write(head);
   if (at_once) co_await loan_.stream().write(request_.text_);
   if (request_.from_ == Request::BodyFrom::kNone || at_once) {
@@ -337,17 +359,54 @@ Task<> RoundTrip::flush() {
   }
 }
 
-/// A body that may take long, while the reply is awaited already: whatever of
-/// the two ends first ends the other.
+/// A body that may take long, while the reply is awaited already. One that is
+/// no success ends it: who refuses the body reads no more of it. With a success
+/// it goes on, for what it says may depend on all that is still to come.
 Task<> RoundTrip::send_with_body() {
   co_await flush();
-  co_await any(read_head(Duration::max()), send_body(), watch_sending());
+  sending_outcome_.error = nullptr;
+  const auto keeps_sending = [self = shared_from_this()] {
+    return self->keep_sending();
+  };
+  sending_ = pool_.jobs().spawn(keeps_sending);
+  co_await any(read_head(Duration::max()), sending_ends());
+  if (progress_ != Progress::kReplied) {
+    sending_outcome_.take();
+  } else if (!wanted_ || head().status / 100 != 2) {
+    stop_sending();
+  }
+}
+
+/// What comes of it is told to whoever reads the reply. A server that waits for
+/// what will not come is told so by the end of the stream.
+Task<> RoundTrip::keep_sending() {
+  co_await into(sending_outcome_, send_watched());
+  if (!sending_outcome_.error || progress_ != Progress::kReplied) co_return;
+  std::error_code unheard;
+  co_await loan_.stream().shutdown(unheard);
+}
+
+Task<> RoundTrip::send_watched() {
+  co_await any(send_body(), watch_sending());
+}
+
+Task<> RoundTrip::sending_ends() {
+  co_await wait(sending_);
+}
+
+/// As a group does at the end of its scope, shields or not: what the function
+/// uses that writes the body may go now.
+void RoundTrip::stop_sending() noexcept {
+  if (sending_.ended()) return;
+  const auto here = std::source_location::current();
+  Loop::current().kill(*sending_.block(), "its reply has ended it", here, true);
 }
 
 Task<> RoundTrip::send_body() {
-  if (request_.expects_) {
+  if (holds_body_back()) {
     co_await within(*request_.expects_, asked_for_body_.wait());
   }
+  wanted_ = true;
   if (request_.from_ == Request::BodyFrom::kFile) {
     co_await send_file();
     sent_ = true;
@@ -405,17 +464,24 @@ Task<> RoundTrip::read_head(Duration limit) {
     const int status = parser_.head().status;
     if (status >= 200) break;
     if (status == 101) throw_client(ClientError::kSwitched, "status 101");
-    if (status == 100) asked_for_body_.set();
+    if (status == 100) {
+      wanted_ = true;
+      asked_for_body_.set();
+    }
     progress_ = Progress::kInterim;
     parser_.next();
   }
   progress_ = Progress::kReplied;
 }
 
-void RoundTrip::begin_body() {
-  body_.emplace(loan_.stream(), body_of(head(), request_.method()),
-                options_.body_limits);
-  if (body_->done()) give_back();
+/// The reply has been read; the request may still be under way. A server that
+/// has said all it had to say may end that.
+Task<> RoundTrip::finish() {
+  co_await sending_ends();
+  const std::exception_ptr error = std::exchange(sending_outcome_.error, {});
+  give_back();
+  if (!error || exception_as<std::system_error>(error) != nullptr) co_return;
+  std::rethrow_exception(error);
 }
 
 /// The reply has been read. Whatever else has come answers nothing.
@@ -431,7 +497,8 @@ auto RoundTrip::limited(Event event)
   Outcome<std::optional<Value>> outcome;
   auto wait = within(options_.stall_time, std::move(event));
   co_await into(outcome, wait);
-  if (outcome.error) fail(outcome.error);
+  const std::exception_ptr& why = sending_outcome_.error;
+  if (outcome.error) fail(why && !is_broken(why) ? why : outcome.error);
   const std::optional<Value> value = outcome.take();
   if (!value) {
     throw_system(ETIMEDOUT, concat({name(), ": read body",
@@ -443,19 +510,21 @@ auto RoundTrip::limited(Event event)
 // A piece lies in the buffer of the stream: that is given back by the read
 // that finds the end.
 Task<std::string_view> RoundTrip::read() {
-  if (body_->done()) {
-    give_back();
-    co_return std::string_view();
+  if (!body_->done()) {
+    const std::string_view piece = co_await limited(body_->read());
+    if (!piece.empty()) co_return piece;
   }
-  const std::string_view piece = co_await limited(body_->read());
-  if (piece.empty()) give_back();
-  co_return piece;
+  co_await finish();
+  co_return std::string_view();
 }
 
 Task<std::size_t> RoundTrip::read(std::span<char> into) {
-  if (body_->done()) co_return 0;
+  if (body_->done()) {
+    co_await finish();
+    co_return 0;
+  }
   const std::size_t count = co_await limited(body_->read(into));
-  if (body_->done()) give_back();
+  if (body_->done() && sending_.ended()) co_await finish();  // at once
   co_return count;
 }
 
@@ -506,11 +575,17 @@ bool RoundTrip::redirect() {
 
 // ------------------------------------------------------------------- response
 
-Response::Response(std::unique_ptr<internal::RoundTrip> trip) noexcept
+Response::Response(std::shared_ptr<internal::RoundTrip> trip) noexcept
     : trip_(std::move(trip)) {}
 Response::Response(Response&& other) noexcept = default;
-Response& Response::operator=(Response&& other) noexcept = default;
-Response::~Response() = default;
+Response& Response::operator=(Response&& other) noexcept {
+  Response taken(std::move(other));
+  std::swap(trip_, taken.trip_);
+  return *this;
+}
+Response::~Response() {
+  if (trip_) trip_->stop_sending();
+}
 
 const ResponseHead& Response::head() const noexcept {
   return trip_->head();
@@ -563,8 +638,9 @@ Client::Client(const ClientOptions& options)
     : options_(options), pool_(options) {}
 
 Task<Response> Client::send(Request request) {
-  auto trip = std::make_unique<internal::RoundTrip>(pool_, options_,
-                                                    std::move(request));
+  const auto trip = std::make_shared<internal::RoundTrip>(pool_, options_,
+                                                          std::move(request));
+  Response reply(trip);
   for (int followed = 0;; ++followed) {
     co_await trip->run();
     const std::string from = trip->name();
@@ -575,7 +651,7 @@ Task<Response> Client::send(Request request) {
     }
     co_await trip->drain();
   }
-  co_return Response(std::move(trip));
+  co_return reply;
 }
 
 Task<Response> Client::get(std::string url) {

@@ -1,10 +1,11 @@
 // client.hpp - asking servers, and reading what they answer.
 //
 // The idea: a request goes out while its reply is already awaited, since a
-// server may refuse a body before all of it has come. What is sent and what is
-// received are streams; neither is ever whole in memory. A connection is kept
-// for the next request once both have ended well, and closed in every other
-// case, a kill among them.
+// server may refuse a body before all of it has come. One that agrees before
+// that is sent the rest by a job beside the one that reads the reply. What is
+// sent and what is received are streams; neither is ever whole in memory. A
+// connection is kept for the next request once both have ended well, and closed
+// in every other case, a kill among them.
 //
 //     http::Client client;
 //     http::Response reply = co_await client.get("http://127.0.0.1:8000/");
@@ -173,16 +174,19 @@ class Request {
 
 /// A reply: its head, and its body as it comes. Move-only. Read to the end, it
 /// leaves its connection to the next request; dropped before, it closes it.
+/// A success (2xx) that comes before the body of the request is out does not
+/// end that, and its own end is not told before the request is out as well.
 ///
 /// All reading: Suspends: until something is there. Throws: std::system_error
 /// that names the request: a Fault for a body that is cut short or malformed,
 /// std::errc::timed_out after ClientOptions::stall_time, what the connection
-/// throws. Kill: nothing is lost.
+/// throws; at the end what a function that writes the body has thrown. Kill:
+/// nothing is lost.
 ///
 /// Lifetime: the client outlives it; a read does not outlive it.
 class Response {
  public:
-  explicit Response(std::unique_ptr<internal::RoundTrip> trip) noexcept;
+  explicit Response(std::shared_ptr<internal::RoundTrip> trip) noexcept;
   Response(Response&& other) noexcept;
   Response& operator=(Response&& other) noexcept;
   ~Response();
@@ -224,7 +228,7 @@ class Response {
   Fields trailers() const noexcept;
 
  private:
-  std::unique_ptr<internal::RoundTrip> trip_;
+  std::shared_ptr<internal::RoundTrip> trip_;  // null once moved from
 };
 
 // --------------------------------------------------------------------- client

@@ -111,6 +111,7 @@ Task<> let_go(LetGo) {
 void keep(const OpenFile& file) {
   Loop& loop = Loop::current();
   if (loop.next_deadline() != TimePoint::min()) return;
+  if (file.status.links == 0) return;  // gone while it was opened
   if (!just_opened) just_opened = std::make_shared<JustOpened>();
   if (just_opened->empty()) loop.spawn(let_go, LetGo(just_opened));
   if (just_opened->size() < kMostJustOpened) just_opened->push_back(file);

@@ -8,7 +8,9 @@
 //
 // What the system has in memory is opened at once; only what it would have to
 // ask the disk for goes to a thread. What a crowd asks for in one turn of the
-// loop is opened once for all of them, and looked at for each.
+// loop is opened once for all of them, and looked at for each: one that has
+// been replaced, removed or changed since is opened anew. That the way to it
+// has changed, a link or the name of a folder, is noticed in the next turn.
 //
 // An ETag is made of a file's number, size and time of change in nanoseconds:
 // who writes a file anew, or puts another in its place, gives it another tag.

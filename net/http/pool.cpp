@@ -52,7 +52,7 @@ Pool::Pool(const PoolOptions& options) : options_(options) {
     options_.max_per_host = std::numeric_limits<std::size_t>::max();
   }
   // One that there was no memory to watch is looked at when it is lent.
-  watchers_.on_failure([](const FailedJob&) {});
+  jobs_.on_failure([](const FailedJob&) {});
 }
 
 Pool::~Pool() = default;
@@ -115,7 +115,7 @@ void Pool::keep(Loan& loan) {
   idle_.reserve(idle_.size() + 1);
   auto idle = std::make_unique<Idle>(loan.host_, std::move(loan.stream_));
   idle->watcher =
-      watchers_.spawn([this](Idle* one) { return watch(*one); }, idle.get());
+      jobs_.spawn([this](Idle* one) { return watch(*one); }, idle.get());
   idle_.push_back(std::move(idle));
 }
 

@@ -101,6 +101,9 @@ class Pool {
   /// Makes a new connection in the place of a loan's.
   Task<> renew(Loan& loan);
 
+  /// For what goes on beside those who wait: it ends with the pool.
+  TaskGroup& jobs() noexcept { return jobs_; }
+
   /// Connections that nobody has.
   std::size_t idle() const noexcept { return idle_.size(); }
 
@@ -126,7 +129,7 @@ class Pool {
 
   // Oldest first. Each has a job of the group that watches it.
   std::vector<std::unique_ptr<Idle>> idle_;
-  TaskGroup watchers_;  // goes first
+  TaskGroup jobs_;  // goes first
 };
 
 }  // namespace violet::http

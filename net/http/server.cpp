@@ -43,12 +43,19 @@ int status_of(const std::error_code& error) noexcept {
   return violet::internal::is_the_peers_doing(error) ? 0 : 500;
 }
 
-/// The same for what a handler has thrown.
-int status_of(const std::exception_ptr& error) noexcept {
-  if (const auto* said = exception_as<Error>(error)) return said->status();
-  if (exception_as<LimitExceeded>(error) != nullptr) return 413;
+/// The same for what a handler has thrown. It may have asked another server,
+/// whose faults are not its client's: those are what reading the body has met.
+int status_of(const std::exception_ptr& error,
+              const std::error_code& met) noexcept {
+  if (const auto* said = exception_as<Error>(error)) {
+    const int status = said->status();
+    return status >= 300 && status <= 599 ? status : 500;
+  }
   const auto* failure = exception_as<std::system_error>(error);
-  return failure == nullptr ? 500 : status_of(failure->code());
+  const bool too_long = exception_as<LimitExceeded>(error) != nullptr &&
+                        met == make_error_code(Fault::kLongBody);
+  const bool the_same = failure != nullptr && met && failure->code() == met;
+  return too_long ? 413 : the_same ? status_of(met) : 500;
 }
 
 /// A client that takes nothing is its own business, as one that resets is.
@@ -267,7 +274,7 @@ void Conversation::complain_of_peer(const std::exception_ptr& error) noexcept {
 
 /// The handler has thrown.
 Task<> Conversation::recover(const std::exception_ptr& error) {
-  const int status = status_of(error);
+  const int status = status_of(error, exchange_.failure_);
   if (exchange_.broken_ && is_timeout(error)) {
     if (exchange_.options_->log == Log::kVerbose) complain_of_peer(error);
     co_return;

@@ -18,8 +18,10 @@
 // as one. It is closed with manners: the client is given time to read the
 // answer before what it has still sent resets the connection.
 //
-// What a handler throws concerns its client only. An Error and a Fault have
-// their status, LimitExceeded is 413, anything else 500 and a line on stderr.
+// What a handler throws concerns its client only. An Error has its status, and
+// so has a Fault that reading the body has met; LimitExceeded of that is 413,
+// anything else 500 and a line on stderr: what another server has done wrong
+// that the handler has asked is not this client's fault.
 // If the response has begun by then, the connection is closed in the middle of
 // it, so that nobody takes a part for the whole. A handler that is told by a
 // std::error_code that the body is broken, and returns, has the same answered.
