@@ -148,8 +148,10 @@ class ChannelCore {
   /// An item has been taken out of the buffer, and nobody waits to send.
   void removed() noexcept {
     --count_;
-    if (limit_ == 0 && !receivers_.empty()) [[unlikely]]
-      end_receivers();
+    if (!receivers_.empty()) [[unlikely]] {
+      withdraw();  // the item may have been granted: see AnyEvent::result()
+      if (limit_ == 0) end_receivers();
+    }
   }
 
   /// The item of the first sender in line has been taken from it.
@@ -224,6 +226,10 @@ class [[nodiscard]] ChannelSendEvent final : public ChannelEvent {
   }
   void undo() noexcept override {
     if (in_list()) channel().leave_senders(*this);
+  }
+  /// See internal::offers().
+  bool offers_item() const noexcept {
+    return in_list() && channel_->capacity() == 0;
   }
   void describe(Description& out) const override { describe_line("send", out); }
   void result() const {

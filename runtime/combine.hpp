@@ -277,6 +277,13 @@ class [[nodiscard]] AnyEvent final : public Event {
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
 
+  /// See internal::offers().
+  bool offers_item() const noexcept {
+    return std::apply(
+        [](const E&... event) { return (internal::offers(event) || ...); },
+        events_);
+  }
+
   void stand_by() noexcept {
     std::apply([this](E&... event) { (stand_by_part(event), ...); }, events_);
   }
@@ -295,10 +302,12 @@ class [[nodiscard]] AnyEvent final : public Event {
     out.job = nullptr;
   }
 
-  // The others are undone only now: what the first takes, one of them may
-  // have brought.
+  // The others are undone before the first is carried out, or it could carry
+  // out one of them: a receive lets the next send in. Only what it may take
+  // from one of them is undone afterwards.
   Result result() {
     const Undone others(*this);
+    undo_but(done_, [](const auto& event) { return internal::offers(event); });
     return internal::pick<Result>(done_, events_,
                                   [](auto& event) { return event.result(); });
   }
@@ -330,10 +339,15 @@ class [[nodiscard]] AnyEvent final : public Event {
   }
 
   void undo_but(std::size_t kept) noexcept {
+    undo_but(kept, [](const auto&) { return false; });
+  }
+
+  template <class Except>
+  void undo_but(std::size_t kept, Except except) noexcept {
     std::size_t index = 0;
     std::apply(
         [&](E&... event) {
-          ((index++ == kept ? void() : undo_part(event)), ...);
+          ((index++ == kept || except(event) ? void() : undo_part(event)), ...);
         },
         events_);
   }
@@ -345,7 +359,8 @@ class [[nodiscard]] AnyEvent final : public Event {
 
 /// Waits until one of several events completes. They are tried in order, and
 /// only the first that can complete is carried out: of two listeners, the one
-/// that is not taken keeps its client.
+/// that is not taken keeps its client. Where a send and a receive stand at one
+/// channel without a buffer, they may serve each other, and the first is told.
 /// Returns: a variant of what they yield; index() tells which it was.
 /// Throws: what that one throws.
 /// Kill: as of the events.
@@ -361,18 +376,19 @@ AnyEvent<E...> any(E&&... events) noexcept {
 namespace internal {
 
 /// An item of a range as a job keeps it: where it is, or, if the range makes
-/// its items as it goes, itself.
-template <class Item>
+/// its items as it goes (`kStays` is false), itself. What a generator or a
+/// stream refers to is another item after its next step.
+template <class Item, bool kStays>
 class KeptItem {
-  using Kept = std::conditional_t<std::is_lvalue_reference_v<Item>,
-                                  std::remove_reference_t<Item>*,
-                                  std::remove_cvref_t<Item>>;
+  using Value = std::remove_cvref_t<Item>;
+  using Kept =
+      std::conditional_t<kStays, std::remove_reference_t<Item>*, Value>;
 
  public:
   template <class T>
   explicit KeptItem(T&& item) : kept_(keep(item)) {}
   Item&& get() noexcept {
-    if constexpr (std::is_lvalue_reference_v<Item>) {
+    if constexpr (kStays) {
       return *kept_;
     } else {
       return static_cast<Item&&>(kept_);
@@ -382,8 +398,12 @@ class KeptItem {
  private:
   template <class T>
   static Kept keep(T& item) {
-    if constexpr (std::is_lvalue_reference_v<Item>) {
+    constexpr bool kCopies =
+        std::is_lvalue_reference_v<Item> && std::copy_constructible<Value>;
+    if constexpr (kStays) {
       return &item;
+    } else if constexpr (kCopies) {
+      return item;
     } else {
       return std::move(item);
     }
@@ -397,9 +417,7 @@ template <class F, class Item>
 class CallOne {
  public:
   explicit CallOne(F& function) noexcept : function_(&function) {}
-  auto operator()(KeptItem<Item>&& item) const {
-    return (*function_)(item.get());
-  }
+  auto operator()(Item&& item) const { return (*function_)(item.get()); }
 
  private:
   F* function_;
@@ -419,14 +437,16 @@ auto map_limited(std::size_t limit, Range range, F function)
   using Item = decltype(*std::begin(range));
   using Value = typename std::invoke_result_t<F&, Item>::Value;
   const std::source_location where = internal::line_of_call();
-  const internal::CallOne<F, Item> call(function);
+  constexpr bool kStays = std::is_lvalue_reference_v<Item> &&
+                          std::forward_iterator<decltype(std::begin(range))>;
+  using KeptItem = internal::KeptItem<Item, kStays>;
+  const internal::CallOne<F, KeptItem> call(function);
   TaskGroup group(limit);
   std::vector<Job<Value>> jobs;
   for (auto&& item : range) {
     co_await group.room();
     if (group.door() == Door::kEnding) break;  // one has failed
-    jobs.push_back(
-        internal::spawn_in(group, where, call, internal::KeptItem<Item>(item)));
+    jobs.push_back(internal::spawn_in(group, where, call, KeptItem(item)));
   }
   co_await group.join();
   co_return internal::all_taken(jobs);

@@ -86,9 +86,7 @@ class Event {
 
   /// Takes one attempt from the job's budget. Returns: false if none is left;
   /// the event then calls go_behind() and completes later.
-  bool spend() noexcept {
-    return --job_->budget >= 0;
-  }
+  bool spend() noexcept { return --job_->budget >= 0; }
 
   /// So many bytes were copied in one attempt: takes as many more from the
   /// job's budget, and steps from the turn, as that took time.
@@ -130,6 +128,19 @@ class Event {
 
   Stack* job_ = nullptr;  // kept alive by itself: the frame is its own
 };
+
+namespace internal {
+/// True for a send, or what has one in it, that stands at a channel without a
+/// buffer: a receive of the same job may take its item.
+template <class E>
+bool offers(const E& event) noexcept {
+  if constexpr (requires { event.offers_item(); }) {
+    return event.offers_item();
+  } else {
+    return false;
+  }
+}
+}  // namespace internal
 
 /// An event as a part of another that makes and destroys it: such a one must
 /// have no heirs.

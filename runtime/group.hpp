@@ -85,7 +85,7 @@ class TaskGroup final : public Group {
 
   /// From now on a child that fails concerns nobody but `handler`, which is
   /// called with a FailedJob once nobody else can see the error. It must not
-  /// throw.
+  /// throw, nor set another in its place.
   template <class Handler>
   void on_failure(Handler handler) {
     handler_.reset(new Handling<Handler>(std::move(handler)));

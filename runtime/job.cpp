@@ -62,8 +62,11 @@ const Stack* JobEndEvent::awaited() const noexcept {
   return target_;
 }
 
+// A cycle that is closed later is no business of this wait: it may be one with
+// a limit, or one of several.
 bool JobEndEvent::attempt_join() noexcept {
   if (attempt_end()) return true;
+  if (std::exchange(word_, 1) != 0) return false;
   JobBlock& self = static_cast<JobBlock&>(*job());
   if (target_->ended()) return false;  // only its cleanup is under way
   if (!self.is_below(*target_) && !waits_for(target_, self)) return false;

@@ -563,7 +563,9 @@ void Loop::end(JobBlock& job) noexcept {
   group.remove(job);
   if (!job.joiners_.empty() && job.shields_ == 0) job.wake_joiners();
   JobBlock* owner = group.owner();
+  const JobBlock* before = std::exchange(leaving_, &job);
   group.child_left(job);
+  leaving_ = before;
   if (held_kills_ != 0) [[unlikely]]
     carry_out_held_kills(owner);
   job.drop();  // its result may hold anything, even the owner of its group
@@ -704,9 +706,16 @@ void Loop::carry_out_held_kills(JobBlock* job) noexcept {
   }
 }
 
+const JobBlock* Loop::acting_job() const noexcept {
+  const Dying* dying = dying_;
+  while (dying != nullptr && !dying->dies) dying = dying->outer;
+  if (dying != nullptr) return &dying->job;
+  return on_processor_ != nullptr ? on_processor_ : leaving_;
+}
+
 [[gnu::cold]] void Loop::note_kill(JobBlock& job, std::string_view reason,
                                    std::source_location where) noexcept {
-  const JobBlock* killer = current_job();
+  const JobBlock* killer = acting_job();
   // Without memory for it: the kill matters more than its description.
   has_memory_for([&] {
     job.ending_.reset(new Ending{nullptr, std::string(reason),
@@ -798,7 +807,10 @@ bool Group::kill_all(std::string_view reason, std::source_location where,
 bool Group::kill_each(std::string_view reason, std::source_location where,
                       bool force) noexcept {
   std::optional<Dying> counting;
-  if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
+  if (owner_ != nullptr) {
+    counting.emplace(loop_.dying_, *owner_);
+    counting->dies = false;
+  }
   while (kill_round(reason, where, force) && !children_.empty()) continue;
   return children_.empty();
 }
@@ -829,7 +841,10 @@ bool Group::kill_round(std::string_view reason, std::source_location where,
 [[gnu::cold]] void Group::end_idle() noexcept {
   ends_idle_ = true;
   std::optional<Dying> counting;
-  if (owner_ != nullptr) counting.emplace(loop_.dying_, *owner_);
+  if (owner_ != nullptr) {
+    counting.emplace(loop_.dying_, *owner_);
+    counting->dies = false;
+  }
   JobBlock* child = children_.first();
   while (child != nullptr) {
     JobBlock* next = children_.next(*child);

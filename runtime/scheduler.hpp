@@ -85,6 +85,7 @@ struct Dying {
 
   JobBlock& job;
   Dying* outer;
+  bool dies = true;  // false: it only must not, while its group kills
 
  private:
   void unmark() noexcept;
@@ -287,6 +288,9 @@ class Loop {
     return dying_ == nullptr ? on_processor_ : &dying_->job;
   }
 
+  /// The same without those that are only held up.
+  const JobBlock* acting_job() const noexcept;
+
   /// The same where there must be one. `what`: begins the sentence of the
   /// Misuse that is thrown if there is none.
   static JobBlock& job_here(const char* what);
@@ -425,6 +429,7 @@ class Loop {
   // Who must not be destroyed now, and how many kills are held for that.
   JobBlock* on_processor_ = nullptr;
   Dying* dying_ = nullptr;
+  const JobBlock* leaving_ = nullptr;  // whose end its group is told of
   std::uint32_t held_kills_ = 0;
   List<Errand, Errand> errands_;  // of all jobs, oldest first
 

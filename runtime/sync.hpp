@@ -129,7 +129,9 @@ class Permit;
 class AcquireEvent;
 
 /// Lets at most so many in at a time.
-/// Lifetime: outlives its permits; the process ends with a sentence if not.
+/// Lifetime: outlives its permits; the process ends with a sentence if not. So
+/// with all in this file: it outlives the jobs that use it. Those that stand in
+/// its line when it goes are told so.
 class Semaphore {
  public:
   /// Throws: Misuse for a limit of 0.

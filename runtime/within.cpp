@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "within.hpp"
 
+#include <algorithm>
+
 namespace violet {
 
 std::string limit_text(Duration limit) {
@@ -13,7 +15,11 @@ Deadline::Deadline(Duration duration)
     : moment_(after(Loop::current().now(), duration)) {}
 
 Deadline::~Deadline() {
-  while (!limits_.empty()) limits_.pop_front().deadline_ = nullptr;
+  while (!limits_.empty()) {
+    Limit& limit = limits_.pop_front();
+    limit.end_ = moment_;
+    limit.deadline_ = nullptr;
+  }
 }
 
 bool Deadline::passed() const {
@@ -37,22 +43,26 @@ void Deadline::move_to(TimePoint moment) noexcept {
 
 bool Limit::arm(Stack& job) noexcept {
   job_ = &job;
-  if (deadline_ != nullptr) deadline_->limits_.push_back(*this);
+  if (deadline_ != nullptr) {
+    deadline_->limits_.push_back(*this);
+  } else {
+    end_ = after(loop_of(job).now(), duration_);
+  }
   return start();
 }
 
+TimePoint Limit::end() const noexcept {
+  return deadline_ != nullptr ? deadline_->moment_ : end_;
+}
+
 bool Limit::start() noexcept {
-  Loop& loop = loop_of(*job_);
-  const TimePoint end =
-      deadline_ != nullptr ? deadline_->moment_ : after(loop.now(), duration_);
-  endless_ = end == kNever;
-  return endless_ || loop.timers().start(timer_, end, *job_);
+  endless_ = end() == kNever;
+  return endless_ || loop_of(*job_).timers().start(timer_, end(), *job_);
 }
 
 bool Limit::over() noexcept {
   if (timer_.active() || endless_) return false;
-  if (deadline_ == nullptr) return true;
-  return deadline_->moment_ <= loop_of(*job_).now() || !start();
+  return end() <= loop_of(*job_).now() || !start();
 }
 
 void Limit::stop() noexcept {
@@ -61,10 +71,13 @@ void Limit::stop() noexcept {
 }
 
 std::string Limit::text() const {
-  if (deadline_ == nullptr) return limit_text(duration_);
-  return job_ == nullptr
-             ? std::string(" within a deadline")
-             : limit_text(deadline_->moment_ - loop_of(*job_).now());
+  const bool by_deadline = armed() && duration_ == Duration::zero();
+  if (by_deadline) {
+    const Duration left = end() - loop_of(*job_).now();
+    return limit_text(std::max(left, Duration::zero()));
+  }
+  if (deadline_ != nullptr) return " within a deadline";
+  return limit_text(duration_);
 }
 
 }  // namespace violet

@@ -82,10 +82,13 @@ class Limit : public Link<Limit> {
   friend class Deadline;
   bool start() noexcept;
 
-  Deadline* deadline_ = nullptr;  // null: duration_ counts
-  Duration duration_ = {};
-  Stack* job_ = nullptr;  // who waits; null until armed
-  bool endless_ = false;  // the moment never comes: no timer is needed
+  TimePoint end() const noexcept;
+
+  Deadline* deadline_ = nullptr;  // null: there is none, or it is gone
+  Duration duration_ = {};        // without one, until armed
+  TimePoint end_ = {};            // the same from then on
+  Stack* job_ = nullptr;          // who waits; null until armed
+  bool endless_ = false;          // the moment never comes: no timer is needed
   Timer timer_;
 };
 
@@ -126,8 +129,13 @@ class [[nodiscard]] Within final : public Event {
   bool idle() const noexcept override { return event_.idle(); }
 
   bool decide(const Event& part) noexcept override {
-    return event_.decide(part);
+    if (!event_.decide(part)) return false;
+    late_ = false;  // it came before the step in which that counts
+    return true;
   }
+
+  /// See internal::offers().
+  bool offers_item() const noexcept { return internal::offers(event_); }
 
   [[gnu::cold]] void describe(Description& out) const override {
     event_.describe(out);

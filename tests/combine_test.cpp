@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -17,6 +18,7 @@
 #include "../net/listener.hpp"
 #include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
+#include "../runtime/generator.hpp"
 #include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
@@ -448,6 +450,36 @@ TEST_CASE("any: of a send and a receive, only one is carried out",
 
 // --------------------------------------------------------------- map_limited
 
+TEST_CASE("any: of a send and a receive on a full channel, one is carried out",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> channel(1);
+    channel.try_send(1);
+    const auto done = co_await violet::any(channel.send(2), channel.recv());
+    REQUIRE(done.index() == 1);
+    CHECK(std::get<1>(done) == 1);
+    CHECK(channel.size() == 0);
+    CHECK(channel.try_recv() == std::nullopt);
+  });
+  // The same where the item was granted to somebody who stands in line.
+  play([]() -> Task<> {
+    Channel<int> channel(1);
+    std::optional<int> got;
+    const auto receives = [&]() -> Task<> { got = co_await channel.recv(); };
+    const Job<> job = spawn(receives);
+    co_await yield_now();
+    channel.try_send(1);
+    const auto done = co_await violet::any(channel.send(2), channel.recv());
+    if (done.index() == 1) co_await channel.send(2);
+    co_await join(job);
+    const bool each_once =
+        done.index() == 0
+            ? got == 1 && channel.try_recv() == 2
+            : got == 2 && std::get<1>(done) == 1 && channel.size() == 0;
+    CHECK(each_once);
+  });
+}
+
 TEST_CASE("map_limited: never more than so many, results in order",
           "[combine]") {
   int now = 0;
@@ -541,6 +573,27 @@ TEST_CASE("completed: what is left at the end of its scope is killed",
 }
 
 // ----------------------------------------------------------------- regressions
+
+TEST_CASE("map_limited: what a range refers to for one step only is kept",
+          "[combine]") {
+  const auto same = [](int x) -> Task<int> {
+    co_await violet::sleep(1ms);
+    co_return x;
+  };
+  play([&]() -> Task<> {
+    const auto counts = []() -> Generator<int> {
+      for (int i = 1; i <= 5; ++i) co_yield i;
+    };
+    const std::vector<int> wanted{1, 2, 3, 4, 5};
+    const std::vector<int> made = co_await map_limited(2, counts(), same);
+    CHECK(made == wanted);
+    std::istringstream text("1 2 3 4 5");
+    std::ranges::istream_view<int> words(text);
+    const std::vector<int> read =
+        co_await map_limited(2, std::move(words), same);
+    CHECK(read == wanted);
+  });
+}
 
 TEST_CASE("map_limited: items that the range makes as it goes are kept",
           "[combine]") {

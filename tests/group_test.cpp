@@ -284,6 +284,26 @@ TEST_CASE("group: a failure counts at once, though there is a handle",
   CHECK(elapsed == 1s);
 }
 
+TEST_CASE("group: a kill names who made it, not whose group it was",
+          "[group]") {
+  play([]() -> Task<> {
+    TaskGroup group;
+    const Job<> first = group.spawn(long_sleep);
+    const Job<> fails = group.spawn(fail_after, 1s, "one");
+    CHECK_THROWS_AS(co_await group.join(), std::runtime_error);
+    const std::string by_failing = concat({"killed by #", fails.id(), " at "});
+    CHECK(contains(first.ending()->text(), by_failing));
+
+    const Job<> second = group.spawn(long_sleep);
+    TaskGroup others;
+    const auto closes = [&]() -> Task<> { co_await group.close(); };
+    const Job<> closer = others.spawn(closes);
+    co_await others.join();
+    const std::string by_closing = concat({"killed by #", closer.id(), " at "});
+    CHECK(contains(second.ending()->text(), by_closing));
+  });
+}
+
 TEST_CASE("group: who joins a child gets its failure, not the group",
           "[group]") {
   play([]() -> Task<> {

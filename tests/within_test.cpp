@@ -10,6 +10,8 @@
 #include <string>
 #include <type_traits>
 
+#include "../runtime/channel.hpp"
+#include "../runtime/combine.hpp"
 #include "../runtime/events.hpp"
 #include "../runtime/shield.hpp"
 #include "../runtime/within.hpp"
@@ -29,6 +31,79 @@ Task<> long_nap(Duration duration) {
 }
 
 }  // namespace
+
+namespace {
+
+/// Lets others go first, again and again.
+class Behind final : public Event {
+ public:
+  Behind() noexcept {}
+  Behind(Behind&& other) noexcept : Event(std::move(other)) {}
+  bool attempt() noexcept override {
+    go_behind();
+    return false;
+  }
+  void undo() noexcept override {}
+  void describe(Description& out) const override { out.text = "behind"; }
+  void result() const noexcept {}
+};
+
+}  // namespace
+
+TEST_CASE("within: an item that is taken as the time is up is not late",
+          "[within]") {
+  for (int turns = 0; turns < 8; ++turns) {
+    CAPTURE(turns);
+    play([turns]() -> Task<> {
+      Channel<int> channel(0);
+      std::optional<int> got;
+      const auto takes = [&]() -> Task<> {
+        for (int i = 0; i < turns; ++i) co_await yield_now();
+        got = channel.try_recv();
+      };
+      const Job<> job = spawn(takes);
+      const auto sent =
+          co_await within(0s, violet::any(channel.send(7), Behind()));
+      co_await join(job);
+      CHECK(sent.has_value() == got.has_value());
+    });
+  }
+}
+
+TEST_CASE("within: a cycle of joins that a limit ends is none", "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    Job<> first;
+    Job<> second;
+    bool ended = true;
+    const auto limited = [&]() -> Task<> {
+      ended = co_await within(1h, join(second));
+    };
+    const auto joins = [&]() -> Task<> { co_await join(first); };
+    first = spawn(limited);
+    second = spawn(joins);
+    co_await join(second);
+    CHECK_FALSE(ended);
+  });
+  CHECK(elapsed == 1h);
+}
+
+TEST_CASE("within: a deadline that goes leaves its last moment behind",
+          "[within]") {
+  const Duration elapsed = play([]() -> Task<> {
+    std::optional<Deadline> deadline;
+    deadline.emplace(10ms);
+    const auto moves = [&]() -> Task<> {
+      co_await violet::sleep(10ms);  // it has fired by then
+      deadline->move(1h);
+      deadline.reset();
+    };
+    const Job<> job = spawn(moves);
+    co_await yield_now();  // so that it is the first of the two
+    const bool slept = co_await within(*deadline, violet::sleep(2h));
+    CHECK_FALSE(slept);
+  });
+  CHECK(elapsed == 1h + 10ms);
+}
 
 TEST_CASE("within: a limit of zero sees what is there already", "[within]") {
   play([]() -> Task<> {
