@@ -180,7 +180,7 @@ struct Stack {
   Frame* top = nullptr;    // the only frame that may be resumed
   Event* event = nullptr;  // attempted at its next step; null for a mere turn
   Step step = Step::kUnstarted;
-  std::int16_t budget = 0;  // attempts left; none (0 or less): others first
+  std::int8_t budget = 0;  // attempts left; none (0 or less): others first
 
   /// Leaves the processor until `wanted` completes; if that has put the stack
   /// into the ready queue already, it stays there.

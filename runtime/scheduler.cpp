@@ -111,7 +111,8 @@ struct Loop::Turning : Entered {
 };
 
 [[gnu::cold]] Loop::Loop(LoopOptions options)
-    : budget_(options.budget),
+    : budget_(static_cast<std::int8_t>(
+          std::min(options.budget, LoopOptions::kMostBudget))),
       director_(options.director),
       own_poller_(options.poller == nullptr ? make_poller().release()
                                             : nullptr),
@@ -179,7 +180,7 @@ void Event::spend_on_copy(std::size_t bytes) noexcept {
   const auto attempts = static_cast<int>(
       std::min<std::size_t>(bytes / kBytesPerAttempt, kStepsPerTurn));
   const int left = job_->budget;
-  job_->budget = static_cast<std::int16_t>(std::max(left - attempts, 0));
+  job_->budget = static_cast<std::int8_t>(std::max(left - attempts, 0));
   loop_of(*job_).steps_left_ -= attempts;
 }
 

@@ -46,9 +46,11 @@ struct LoopOptions {
   /// Lifetime: outlives the loop.
   Poller* poller = nullptr;
 
-  /// Attempts that a job may make in a row before others get their turn.
-  /// With 0 every event is a wait, which tests use.
+  /// Attempts that a job may make in a row before others get their turn; more
+  /// than kMostBudget is as good as that. With 0 every event is a wait, which
+  /// tests use.
   std::uint8_t budget = 32;
+  static constexpr std::uint8_t kMostBudget = 127;
 
   /// Who orders the steps; null: first in, first out.
   /// Lifetime: outlives the loop.
@@ -412,7 +414,7 @@ class Loop {
   // a reference that its turn gives back.
   Queue<JobBlock> ready_;
   int steps_left_ = 0;  // of this turn
-  std::uint8_t budget_;
+  std::int8_t budget_;
   Director* director_;  // null at rest
 
   // What may wake the others.

@@ -105,6 +105,22 @@ std::string waits_for(const Job<>& job) {
 
 // ------------------------------------------------------------ order and ends
 
+TEST_CASE("channel: a budget beyond the most there is counts as that",
+          "[channel]") {
+  const auto body = []() -> Task<> {
+    Channel<int> channel(100);
+    int turns = 0;
+    const auto others = [&]() -> Task<> {
+      for (;; ++turns) co_await yield_now();
+    };
+    const Job<> job = spawn(others);
+    for (int i = 0; i < 100; ++i) co_await channel.send(i);
+    CHECK(turns == 0);
+    job.kill();
+  };
+  play(body, 255);
+}
+
 TEST_CASE("channel: items arrive in the order in which they were sent",
           "[channel]") {
   for (const std::size_t capacity : {0u, 1u, 2u, 3u, 100u}) {
