@@ -449,71 +449,82 @@ class Opening final : public sys::Layer {
   std::function<void()> then;
 };
 
-/// What several are sent who ask for a.txt in one turn of the loop.
-std::vector<std::string> ask_at_once(const Tree& tree) {
-  constexpr std::size_t kCrowd = 8;
+/// What several are sent who ask for a.txt in one turn of the loop, and how
+/// often it was opened for that.
+struct Crowd {
+  std::vector<std::string> bodies;
+  int openings = 0;
+  auto count(const std::string& body) const {
+    return std::count(bodies.begin(), bodies.end(), body);
+  }
+};
+
+/// `then` is called after each look at a file.
+Crowd ask_at_once(const Tree& tree, std::function<void()> then = {}) {
+  constexpr std::size_t kMany = 8;
   const http::Files files(tree.root());
   std::size_t waiting = 0;
   Flag gate;
   const auto handler = [&](http::Exchange& x) -> Task<> {
-    if (++waiting == kCrowd) gate.set();
+    if (++waiting == kMany) gate.set();
     co_await gate.wait();
     co_await files(x);
   };
-  std::vector<std::string> bodies;
+  Crowd crowd;
   serve_files(handler, [&](Address address) -> Task<> {
+    Opening opening;
+    opening.then = std::move(then);
     TaskGroup group;
     const auto client = [&]() -> Task<> {
       const Reply reply = co_await ask(address, "GET /a.txt");
-      bodies.push_back(reply.body);
+      crowd.bodies.push_back(reply.body);
     };
-    for (std::size_t i = 0; i < kCrowd; ++i) group.spawn(client);
+    for (std::size_t i = 0; i < kMany; ++i) group.spawn(client);
     co_await group.join();
+    crowd.openings = opening.count;
   });
-  CHECK(bodies.size() == kCrowd);
-  return bodies;
+  CHECK(crowd.bodies.size() == kMany);
+  return crowd;
 }
 
 }  // namespace
 
 TEST_CASE("http files: a crowd has a file opened once", "[http]") {
   const Tree tree;
-  Opening opening;
-  for (const std::string& body : ask_at_once(tree)) CHECK(body == "0123456789");
-  CHECK(opening.count == 1);
+  const Crowd crowd = ask_at_once(tree);
+  CHECK(crowd.count("0123456789") == 8);
+  CHECK(crowd.openings == 1);
 }
 
 TEST_CASE("http files: a crowd sees what becomes of a file", "[http]") {
   const Tree tree;
   const std::string path = tree.root() + "/a.txt";
-  Opening opening;
+  int looks = 0;
   SECTION("another is put in its place, each time") {
-    int others = 0;
-    opening.then = [&] {
-      Tree::write("new", tree.root(), std::to_string(++others));
+    Crowd crowd = ask_at_once(tree, [&] {
+      Tree::write("new", tree.root(), std::to_string(++looks));
       fs::rename(tree.root() + "/new", path);
-    };
-    std::vector<std::string> bodies = ask_at_once(tree);
-    CHECK(bodies.front() == "0123456789");
-    std::sort(bodies.begin(), bodies.end());
-    const auto twice = std::adjacent_find(bodies.begin(), bodies.end());
-    CHECK(twice == bodies.end());
+    });
+    CHECK(crowd.count("0123456789") == 1);
+    std::sort(crowd.bodies.begin(), crowd.bodies.end());
+    const auto twice =
+        std::adjacent_find(crowd.bodies.begin(), crowd.bodies.end());
+    const bool each_is_new = twice == crowd.bodies.end();
+    CHECK(each_is_new);
   }
   SECTION("it becomes longer") {
-    opening.then = [&] {
-      opening.then = nullptr;
+    const Crowd crowd = ask_at_once(tree, [&] {
+      if (++looks > 1) return;
       Tree::write("a.txt", tree.root(), "0123456789 and more");
-    };
-    const std::vector<std::string> bodies = ask_at_once(tree);
-    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789") == 1);
-    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789 and more") == 7);
-    CHECK(opening.count == 2);
+    });
+    CHECK(crowd.count("0123456789") == 1);
+    CHECK(crowd.count("0123456789 and more") == 7);
+    CHECK(crowd.openings == 2);
   }
   SECTION("it is removed") {
-    opening.then = [&] { fs::remove(path); };
-    const std::vector<std::string> bodies = ask_at_once(tree);
-    CHECK(std::count(bodies.begin(), bodies.end(), "0123456789") == 1);
-    CHECK(opening.count == 8);
+    const Crowd crowd = ask_at_once(tree, [&] { fs::remove(path); });
+    CHECK(crowd.count("0123456789") == 1);
+    CHECK(crowd.openings == 8);
   }
 }
 
