@@ -59,6 +59,13 @@ std::string arriving(Make make) {
   return seen;
 }
 
+/// Writes a body of eleven bytes in two steps.
+constexpr auto kWritesHello = [](http::BodyWriter& out) -> Task<> {
+  co_await out.write("hello ");
+  co_await violet::sleep(1ms);
+  co_await out.write("world");
+};
+
 /// A file with some bytes in it, which is gone at the end.
 class TemporaryFile {
  public:
@@ -302,21 +309,16 @@ TEST_CASE("http client: a file that is too short for its body is an error",
 
 TEST_CASE("http client: a body comes from a function, in chunks or counted",
           "[http][client]") {
-  const auto writes = [](http::BodyWriter& out) -> Task<> {
-    co_await out.write("hello ");
-    co_await violet::sleep(1ms);
-    co_await out.write("world");
-  };
   CHECK(arriving([&](Client& client, Server& server) -> Task<Response> {
           http::Request request("PUT", server.url());
-          request.body(writes);
+          request.body(kWritesHello);
           co_return co_await client.send(std::move(request));
         }) ==
         "PUT / HTTP/1.1\r\nHost: S\r\nTransfer-Encoding: chunked\r\n\r\n"
         "hello world");
   CHECK(arriving([&](Client& client, Server& server) -> Task<Response> {
           http::Request request("PUT", server.url());
-          request.body(writes, 11);
+          request.body(kWritesHello, 11);
           co_return co_await client.send(std::move(request));
         }) ==
         "PUT / HTTP/1.1\r\nHost: S\r\nContent-Length: 11\r\n\r\n"
@@ -1199,6 +1201,14 @@ void require_own(const std::string& said, const std::string& wanted) {
   require(said == wanted || failed, said);
 }
 
+/// For survives_kills: a request whose body takes two steps.
+Task<> put_hello(Client& client, std::string url, std::string wanted) {
+  http::Request request("PUT", url);
+  request.body(kWritesHello);
+  const std::string said = co_await outcome(send(client, std::move(request)));
+  require_own(said, wanted);
+}
+
 /// For kill_everywhere: what a client does, and then an exchange that must not
 /// get anything of what was cut.
 template <class Exchange>
@@ -1245,30 +1255,14 @@ TEST_CASE("kill everywhere: a GET on a connection that is used again",
 TEST_CASE("kill everywhere: a PUT whose body comes from a function",
           "[http][client][kill]") {
   survives_kills([](Client& client, std::string url) -> Task<> {
-    const auto writes = [](http::BodyWriter& out) -> Task<> {
-      co_await out.write("hello ");
-      co_await violet::sleep(1ms);
-      co_await out.write("world");
-    };
-    http::Request request("PUT", url);
-    request.body(writes);
-    const std::string said = co_await outcome(send(client, std::move(request)));
-    require_own(said, "200 /a 11");
+    return put_hello(client, std::move(url), "200 /a 11");
   });
 }
 
 TEST_CASE("kill everywhere: a body that goes on after a success came early",
           "[http][client][kill]") {
   const auto exchange = [](Client& client, std::string url) -> Task<> {
-    const auto writes = [](http::BodyWriter& out) -> Task<> {
-      co_await out.write("hello ");
-      co_await violet::sleep(1ms);
-      co_await out.write("world");
-    };
-    http::Request request("PUT", url);
-    request.body(writes);
-    const std::string said = co_await outcome(send(client, std::move(request)));
-    require_own(said, "200 hello world");
+    return put_hello(client, std::move(url), "200 hello world");
   };
   survives_kills(exchange, send_back);
 }

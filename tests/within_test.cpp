@@ -30,10 +30,6 @@ Task<> long_nap(Duration duration) {
   co_await violet::sleep(duration);
 }
 
-}  // namespace
-
-namespace {
-
 /// Lets others go first, again and again.
 class Behind final : public Event {
  public:

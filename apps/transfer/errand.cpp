@@ -37,10 +37,7 @@ Task<> Errand::pause(int& attempt, Setback setback) const {
     const auto whole = std::chrono::ceil<std::chrono::seconds>(setback.wait);
     when = concat({" in ", whole.count(), " s"});
   }
-  if (!quiet) {
-    Meter::clear_line();
-    complain(concat({setback.why, "; trying again", when}));
-  }
+  if (!quiet) Meter::complain(concat({setback.why, "; trying again", when}));
   co_await violet::sleep(std::max(own, setback.wait));
 }
 

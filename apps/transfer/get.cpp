@@ -617,10 +617,9 @@ Task<> Get::save() {
     why = e.what();
   }
   if (why.empty() || std::exchange(told_, true)) co_return;
-  Meter::clear_line();
-  complain(concat({why,
-                   "; until this is mended, who is interrupted goes on "
-                   "from an earlier place"}));
+  Meter::complain(concat({why,
+                          "; until this is mended, who is interrupted goes on "
+                          "from an earlier place"}));
 }
 
 Task<> Get::save_often() {

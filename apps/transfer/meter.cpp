@@ -120,8 +120,9 @@ violet::Task<> Meter::show() {
   }
 }
 
-void Meter::clear_line() {
+void Meter::complain(std::string_view text) {
   if (::isatty(STDERR_FILENO) == 1) std::fputs("\r\x1b[K", stderr);
+  violet::complain(text);
 }
 
 std::string Meter::summary() const {

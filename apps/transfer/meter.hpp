@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "../../net/net.hpp"
 
@@ -31,8 +32,8 @@ class Meter {
   /// every five seconds. Kill: ends the line of the bar.
   violet::Task<> show();
 
-  /// Clears a bar off the terminal, before something else is written there.
-  static void clear_line();
+  /// Says so on stderr; a bar is cleared off the terminal first.
+  static void complain(std::string_view text);
 
   /// "3.4 MiB in 1.2 s, 2.8 MiB/s"
   std::string summary() const;
