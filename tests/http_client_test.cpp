@@ -66,6 +66,17 @@ constexpr auto kWritesHello = [](http::BodyWriter& out) -> Task<> {
   co_await out.write("world");
 };
 
+/// Counts those who live.
+class Counted {
+ public:
+  explicit Counted(int& live) noexcept : live_(live) { ++live_; }
+  Counted(const Counted&) = delete;
+  ~Counted() { --live_; }
+
+ private:
+  int& live_;
+};
+
 /// A file with some bytes in it, which is gone at the end.
 class TemporaryFile {
  public:
@@ -557,6 +568,179 @@ TEST_CASE("http client: a body that still goes out ends with its reply",
   });
 }
 
+TEST_CASE(
+    "http client: what fails the body is told after an early success, too",
+    "[http][client]") {
+  for (const char* said : {"", "ok"}) {
+    play_everywhere([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        co_await peer.head();
+        co_await peer.answer(said);
+        co_await forever();
+      });
+      Client client;
+      const auto fails = [](http::BodyWriter& out) -> Task<> {
+        co_await out.write("hello");
+        co_await violet::sleep(1ms);
+        throw_system(EIO, "read the disk");
+      };
+      http::Request request("POST", server.url());
+      request.body(fails);
+      const std::string told =
+          co_await outcome(send(client, std::move(request)));
+      CHECK(told == concat({"POST ", server.url(),
+                            ": read the disk: ", support::text_of_error(EIO)}));
+      CHECK(client.pool().idle() == 0);
+    });
+  }
+}
+
+TEST_CASE("http client: what is read before the body fails is not taken back",
+          "[http][client]") {
+  play_everywhere([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+      (void)co_await peer.stream.read_all(100);
+      co_await peer.say("ok");
+    });
+    Client client;
+    const auto fails = [](http::BodyWriter& out) -> Task<> {
+      co_await out.write("hello");
+      co_await violet::sleep(1ms);
+      throw std::logic_error("on purpose");
+    };
+    http::Request request("POST", server.url());
+    request.body(fails);
+    Response reply = co_await client.send(std::move(request));
+    std::string text;
+    const auto reads = [&]() -> Task<std::string> {
+      char room[10];
+      const std::size_t count = co_await reply.read(std::span<char>(room));
+      co_return std::string(room, count);
+    };
+    while (text.size() < 2) text += co_await outcome(reads());
+    CHECK(text == "ok");
+    text = co_await outcome(reads());
+    CHECK(text == "on purpose");
+  });
+}
+
+TEST_CASE("http client: a server that agrees and does not read is told of",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.answer("ok");
+      co_await forever();
+    });
+    ClientOptions options;
+    options.stall_time = 2s;
+    Client client(options);
+    http::Request request("PUT", server.url());
+    request.body(std::string(50'000'000, 'x'));
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(contains(said, "send body within 2"));
+  });
+}
+
+TEST_CASE("http client: another connection's reset fails the body at once",
+          "[http][client]") {
+  for (const bool used : {false, true}) {
+    const Duration took = play_simulated([&]() -> Task<> {
+      Server server(answer_all);
+      Client client;
+      std::string said;
+      if (used) said = co_await outcome(get(client, server.url()));
+      int calls = 0;
+      const auto relays = [&](http::BodyWriter& out) -> Task<> {
+        ++calls;
+        co_await out.write("hello");
+        co_await violet::sleep(1s);
+        throw_system(ECONNRESET, "recv of the other one");
+      };
+      http::Request request("POST", server.url());
+      request.body(relays).repeatable(true);
+      said = co_await outcome(send(client, std::move(request)));
+      CHECK(contains(said, "recv of the other one"));
+      CHECK(calls == 1);
+    });
+    CHECK(took < 2s);
+  }
+}
+
+TEST_CASE("http client: a reply may pause while its request goes out",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+      http::BodyReader body(peer.stream, kChunks);
+      co_await body.read_all(100);
+      co_await peer.say("k");
+      co_await forever();
+    });
+    ClientOptions options;
+    options.stall_time = 2s;
+    Client client(options);
+    const auto slowly = [](http::BodyWriter& out) -> Task<> {
+      for (int i = 0; i < 20; ++i) {
+        co_await violet::sleep(1s);
+        co_await out.write("a");
+      }
+    };
+    http::Request request("POST", server.url());
+    request.body(slowly);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(said == "200 ok");
+    CHECK(client.pool().idle() == 1);
+  });
+}
+
+TEST_CASE("http client: a reply is done when its request is",
+          "[http][client]") {
+  play_everywhere([]() -> Task<> {
+    std::string arrived;
+    Server server([&](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.answer("ok");
+      http::BodyReader body(peer.stream, kChunks);
+      arrived = co_await body.read_all(100);
+      co_await forever();
+    });
+    Client client;
+    http::Request request("POST", server.url());
+    request.body(kWritesHello);
+    {
+      Response reply = co_await client.send(std::move(request));
+      while (!reply.done()) co_await reply.read();
+    }
+    co_await settle();
+    CHECK(arrived == "hello world");
+    CHECK(client.pool().idle() == 1);
+  });
+}
+
+TEST_CASE("http client: a success asks for a body that was held back",
+          "[http][client]") {
+  play_everywhere([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+      const auto body = co_await peer.stream.read_exactly(5);
+      const std::string text(body.view());
+      co_await peer.say(text);
+      co_await forever();
+    });
+    Client client;
+    http::Request request("PUT", server.url());
+    request.body("hello").expect_continue(1h);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(said == "200 hello");
+    CHECK(client.pool().idle() == 1);
+  });
+}
+
 TEST_CASE("http client: what has no body is not announced", "[http][client]") {
   for (const char* method : {"GET", "PUT"}) {
     const std::string arrived =
@@ -763,6 +947,45 @@ TEST_CASE("http client: a function is not asked twice for its body",
       CHECK((said == "200 first") == repeatable);
     });
   }
+}
+
+TEST_CASE("http client: a body has ended before it is asked for again",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    testing::network().latency(100ms);  // connecting anew takes a while
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.request();
+      co_await peer.answer("first");
+      (void)co_await peer.head();
+    });
+    ClientOptions options;
+    options.stall_time = 80ms;  // so that it is looked at often
+    Client client(options);
+    std::string said = co_await outcome(get(client, server.url()));
+    int live = 0;
+    int calls = 0;
+    const auto writes = [&](http::BodyWriter& out) -> Task<> {
+      CHECK(live == 0);
+      const Counted counted(live);
+      ++calls;
+      for (int i = 0; i < 50; ++i) {
+        co_await violet::sleep(10ms);
+        std::string failure;
+        try {
+          co_await out.write("a");
+        } catch (const std::exception& e) {
+          failure = e.what();
+        }
+        CHECK(failure == "");
+        if (!failure.empty()) break;
+      }
+    };
+    http::Request request("PUT", server.url());
+    request.body(writes).repeatable(true);
+    said = co_await outcome(send(client, std::move(request)));
+    CHECK(said == "200 first");
+    CHECK(calls == 2);
+  });
 }
 
 TEST_CASE(

@@ -48,6 +48,7 @@ struct Manners {
   std::chrono::milliseconds rest{0};  // before each body
   std::string first_fields;  // instead of `fields` until a body was cut
   std::string total;         // instead of the size in a Content-Range
+  std::string total_behind;  // only where that does not begin at the first byte
   std::size_t shift = 0;     // added to where it says that a piece begins
 };
 
@@ -116,8 +117,9 @@ class FileServer {
     std::size_t last = 0;
     const bool wants =
         std::sscanf(range.c_str(), "%zu-%zu", &begin, &last) == 2;
-    const std::string total =
-        m.total.empty() ? std::to_string(data.size()) : m.total;
+    std::string total = std::to_string(data.size());
+    if (!m.total.empty()) total = m.total;
+    if (begin > 0 && !m.total_behind.empty()) total = m.total_behind;
     std::string first = "HTTP/1.1 200 OK\r\n";
     std::string body = data;
     if (m.ranges && wants && (condition.empty() || condition == tag)) {
@@ -555,6 +557,19 @@ TEST_CASE("transfer get: a file that changes under the last piece is no mix",
   CHECK(get.wait().code == 1);
   CHECK(contains(get.err(), " has changed while it was fetched\n"));
   CHECK_FALSE(std::filesystem::exists(folder.file("f")));
+}
+
+TEST_CASE("transfer get: a piece need not tell the size of the whole",
+          "[transfer]") {
+  Manners manners = with_data(5000);
+  manners.total_behind = "*";
+  FileServer server(manners);
+  const Folder folder;
+  Get get(server, folder, {"--chunk", "1000"});
+  const End end = get.wait();
+  CAPTURE(get.err());
+  CHECK(end.code == 0);
+  CHECK(contents(folder.file("f")) == manners.data);
 }
 
 TEST_CASE("transfer get: of two who fetch one file the second is refused",

@@ -45,7 +45,7 @@ struct Errand {
     args.number("--threads", "event loops, each on its own thread (1)", threads,
                 1, 256);
     args.number("--retries", retries_help, retries, 0, 1000);
-    args.flag("--quiet", "show errors only", quiet);
+    args.flag("--quiet", "show no progress, nor what is tried again", quiet);
   }
 
   /// One of its connections asks how far it is while the others are busy.

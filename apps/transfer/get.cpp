@@ -466,8 +466,11 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
   if (may_pass(reply.status())) settings_.refuse("GET", reply);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
-  const bool same = reply.status() == 206 && where && where->size &&
-                    version_of(reply, *where->size) == book_.version();
+  // A server need not say how much there is beside what it sends.
+  const std::uint64_t size = book_.version().size;
+  const bool same =
+      reply.status() == 206 && where &&
+      version_of(reply, where->size.value_or(size)) == book_.version();
   if (!same) {
     const bool gone =
         reply.status() >= 400 && reply.status() != 412 && reply.status() != 416;
@@ -527,7 +530,10 @@ Task<> Get::store(http::Response& reply, const File& part, ByteRange& rest) {
     meter_.add(static_cast<std::int64_t>(filled));
     rest.begin += filled;
     if (cut) std::rethrow_exception(cut);
-    if (filled < most) throw Deferred("the body is shorter than it was to be");
+    if (filled < most) {
+      throw Deferred(concat(
+          {"GET ", settings_.url, ": the body is shorter than it was to be"}));
+    }
   }
   char nothing[1];
   co_await reply.read(std::span<char>(nothing));  // its end

@@ -200,6 +200,9 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   const Url& url() const noexcept { return request_.url(); }
   const BodyReader& body() const noexcept { return *body_; }
 
+  /// True once nothing more comes, or goes out.
+  bool done() const noexcept { return body_->done() && sending_.ended(); }
+
   /// "GET http://127.0.0.1/"
   std::string name() const {
     return concat({request_.method(), " ", request_.url().text()});
@@ -218,11 +221,13 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   Task<> try_twice();
   Task<> try_once();
   bool worth_repeating(const std::exception_ptr& error) const noexcept;
+  bool server_ended(const std::exception_ptr& error) const noexcept;
 
   Task<> send();
   Task<> send_with_body();
   Task<> keep_sending();
   Task<> send_watched();
+  Task<> send_or_fail();
   Task<> sending_ends();
   bool holds_body_back() const noexcept;
   Task<> send_body();
@@ -234,9 +239,9 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   Task<> read_head(Duration limit);
   Task<> finish();
   void give_back() noexcept;
-  template <class Event>
-  auto limited(Event event)
-      -> Task<std::remove_cvref_t<decltype(event.result())>>;
+  template <class Read>
+  auto limited(Read read)
+      -> Task<std::remove_cvref_t<decltype(read().result())>>;
 
   Pool& pool_;
   const ClientOptions& options_;
@@ -246,10 +251,10 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   std::optional<BodyReader> body_;  // once the head is there
   Flag asked_for_body_;             // by 100 Continue
   Progress progress_ = Progress::kNothing;
-  bool sent_ = false;    // the whole request is out
-  bool begun_ = false;   // the function that writes the body has been called
-  bool wanted_ = false;  // the body is not held back any more
-  Job<> sending_;        // it goes out by this job of the pool's, if it is long
+  bool sent_ = false;       // the whole request is out
+  bool begun_ = false;      // the function that writes the body was called
+  bool own_fault_ = false;  // and has thrown what is not the connection's
+  Job<> sending_;  // it goes out by this job of the pool's, if it is long
   Outcome<void> sending_outcome_;
 };
 
@@ -271,12 +276,14 @@ Task<> RoundTrip::run() {
 }
 
 Task<> RoundTrip::try_twice() {
-  loan_ = Loan();  // of a redirect: it may be the only one there may be
+  stop_sending();  // to the one that redirects: it uses the loan
+  loan_ = Loan();  // which may be the only one there may be
   loan_ = co_await pool_.lend(request_.url());
   Outcome<void> first;
   co_await into(first, try_once());
   if (!first.error) co_return;
   if (!worth_repeating(first.error)) first.take();
+  stop_sending();
   co_await pool_.renew(loan_);
   co_await try_once();
 }
@@ -286,23 +293,28 @@ Task<> RoundTrip::try_twice() {
 bool RoundTrip::worth_repeating(
     const std::exception_ptr& error) const noexcept {
   const bool silent = progress_ == Progress::kNothing && parser_.idle();
-  return loan_.used_before() && silent && is_broken(error) &&
+  return loan_.used_before() && silent && server_ended(error) &&
          request_.may_repeat();
+}
+
+/// True if it is the connection that has ended, and not another one, of which
+/// the function that writes the body has told.
+bool RoundTrip::server_ended(const std::exception_ptr& error) const noexcept {
+  return is_broken(error) && !own_fault_;
 }
 
 /// A server that refuses a request may end the connection while it is sent. So
 /// when sending fails, what it said is still read.
 Task<> RoundTrip::try_once() {
-  stop_sending();
   parser_.next();
   progress_ = Progress::kNothing;
   sent_ = false;
-  wanted_ = !holds_body_back();
+  own_fault_ = false;
   asked_for_body_.clear();
   Outcome<void> sending;
   co_await into(sending, send());
   if (progress_ == Progress::kReplied) co_return;
-  if (sending.error && !is_broken(sending.error)) sending.take();
+  if (sending.error && !server_ended(sending.error)) sending.take();
   Outcome<void> reading;
   co_await into(reading, read_head(options_.reply_time));
   if (reading.error && sending.error) sending.take();
@@ -361,7 +373,8 @@ Task<> RoundTrip::flush() {
 
 /// A body that may take long, while the reply is awaited already. One that is
 /// no success ends it: who refuses the body reads no more of it. With a success
-/// it goes on, for what it says may depend on all that is still to come.
+/// it goes on, or begins, if it was held back: what that says may depend on all
+/// that is still to come.
 Task<> RoundTrip::send_with_body() {
   co_await flush();
   sending_outcome_.error = nullptr;
@@ -372,7 +385,9 @@ Task<> RoundTrip::send_with_body() {
   co_await any(read_head(Duration::max()), sending_ends());
   if (progress_ != Progress::kReplied) {
     sending_outcome_.take();
-  } else if (!wanted_ || head().status / 100 != 2) {
+  } else if (head().status / 100 == 2) {
+    asked_for_body_.set();
+  } else {
     stop_sending();
   }
 }
@@ -380,14 +395,21 @@ Task<> RoundTrip::send_with_body() {
 /// What comes of it is told to whoever reads the reply. A server that waits for
 /// what will not come is told so by the end of the stream.
 Task<> RoundTrip::keep_sending() {
-  co_await into(sending_outcome_, send_watched());
+  Outcome<void> watched;
+  co_await into(watched, send_watched());
+  if (watched.error) sending_outcome_ = watched;
   if (!sending_outcome_.error || progress_ != Progress::kReplied) co_return;
   std::error_code unheard;
   co_await loan_.stream().shutdown(unheard);
 }
 
 Task<> RoundTrip::send_watched() {
-  co_await any(send_body(), watch_sending());
+  co_await any(send_or_fail(), watch_sending());
+}
+
+// A failure is kept before anybody could kill who is to tell it.
+Task<> RoundTrip::send_or_fail() {
+  co_await into(sending_outcome_, send_body());
 }
 
 Task<> RoundTrip::sending_ends() {
@@ -406,7 +428,6 @@ Task<> RoundTrip::send_body() {
   if (holds_body_back()) {
     co_await within(*request_.expects_, asked_for_body_.wait());
   }
-  wanted_ = true;
   if (request_.from_ == Request::BodyFrom::kFile) {
     co_await send_file();
     sent_ = true;
@@ -415,7 +436,10 @@ Task<> RoundTrip::send_body() {
   BodyWriter body(loan_.stream(), request_.framing());
   if (request_.from_ == Request::BodyFrom::kFunction) {
     begun_ = true;
-    co_await request_.call_(request_.function_, body);
+    Outcome<void> outcome;
+    co_await into(outcome, request_.call_(request_.function_, body));
+    own_fault_ = outcome.error && !body.broken();
+    outcome.take();
   } else {
     co_await body.write(request_.text_);
   }
@@ -464,10 +488,7 @@ Task<> RoundTrip::read_head(Duration limit) {
     const int status = parser_.head().status;
     if (status >= 200) break;
     if (status == 101) throw_client(ClientError::kSwitched, "status 101");
-    if (status == 100) {
-      wanted_ = true;
-      asked_for_body_.set();
-    }
+    if (status == 100) asked_for_body_.set();
     progress_ = Progress::kInterim;
     parser_.next();
   }
@@ -480,8 +501,7 @@ Task<> RoundTrip::finish() {
   co_await sending_ends();
   const std::exception_ptr error = std::exchange(sending_outcome_.error, {});
   give_back();
-  if (!error || exception_as<std::system_error>(error) != nullptr) co_return;
-  std::rethrow_exception(error);
+  if (error && !server_ended(error)) fail(error);
 }
 
 /// The reply has been read. Whatever else has come answers nothing.
@@ -490,28 +510,36 @@ void RoundTrip::give_back() noexcept {
   if (sent_ && head().keeps_alive) loan.keep();
 }
 
-template <class Event>
-auto RoundTrip::limited(Event event)
-    -> Task<std::remove_cvref_t<decltype(event.result())>> {
-  using Value = std::remove_cvref_t<decltype(event.result())>;
-  Outcome<std::optional<Value>> outcome;
-  auto wait = within(options_.stall_time, std::move(event));
-  co_await into(outcome, wait);
-  const std::exception_ptr& why = sending_outcome_.error;
-  if (outcome.error) fail(why && !is_broken(why) ? why : outcome.error);
-  const std::optional<Value> value = outcome.take();
-  if (!value) {
+/// One read with a limit, which does not count while the request is under way:
+/// the server may be waiting for that. If it has failed, that is why no more
+/// comes.
+template <class Read>
+auto RoundTrip::limited(Read read)
+    -> Task<std::remove_cvref_t<decltype(read().result())>> {
+  using Value = std::remove_cvref_t<decltype(read().result())>;
+  for (;;) {
+    const bool sends = !sending_.ended();
+    Outcome<std::optional<Value>> outcome;
+    auto wait = within(options_.stall_time, read());
+    co_await into(outcome, wait);
+    std::optional<Value> value;
+    if (!outcome.error) value = outcome.take();
+    if (value) co_return *value;
+    const std::exception_ptr& why = sending_outcome_.error;
+    if (why && !server_ended(why)) fail(why);
+    if (outcome.error) fail(outcome.error);
+    if (sends) continue;
     throw_system(ETIMEDOUT, concat({name(), ": read body",
                                     limit_text(options_.stall_time)}));
   }
-  co_return *value;
 }
 
 // A piece lies in the buffer of the stream: that is given back by the read
 // that finds the end.
 Task<std::string_view> RoundTrip::read() {
   if (!body_->done()) {
-    const std::string_view piece = co_await limited(body_->read());
+    const auto next = [this] { return body_->read(); };
+    const std::string_view piece = co_await limited(next);
     if (!piece.empty()) co_return piece;
   }
   co_await finish();
@@ -523,8 +551,9 @@ Task<std::size_t> RoundTrip::read(std::span<char> into) {
     co_await finish();
     co_return 0;
   }
-  const std::size_t count = co_await limited(body_->read(into));
-  if (body_->done() && sending_.ended()) co_await finish();  // at once
+  const auto next = [this, into] { return body_->read(into); };
+  const std::size_t count = co_await limited(next);
+  if (done() && !sending_outcome_.error) co_await finish();  // at once
   co_return count;
 }
 
@@ -621,7 +650,7 @@ Task<std::string> Response::read_all(std::size_t limit) {
 }
 
 bool Response::done() const noexcept {
-  return trip_->body().done();
+  return trip_->done();
 }
 
 std::uint64_t Response::count() const noexcept {

@@ -79,7 +79,8 @@ struct ClientOptions : PoolOptions {
   Duration reply_time = std::chrono::seconds(60);
 
   /// How long a body may be without progress, in either direction. What a
-  /// caller does between two reads is not counted.
+  /// caller does between two reads is not counted, and a reply may pause while
+  /// the request still goes out.
   Duration stall_time = std::chrono::seconds(60);
 
   /// How many redirects are followed; 0: a redirect is a reply as any other.
@@ -175,13 +176,15 @@ class Request {
 /// A reply: its head, and its body as it comes. Move-only. Read to the end, it
 /// leaves its connection to the next request; dropped before, it closes it.
 /// A success (2xx) that comes before the body of the request is out does not
-/// end that, and its own end is not told before the request is out as well.
+/// end that: it goes out meanwhile, and the reply's own end is not told before.
+/// Who drops the reply before that cuts it off.
 ///
 /// All reading: Suspends: until something is there. Throws: std::system_error
 /// that names the request: a Fault for a body that is cut short or malformed,
 /// std::errc::timed_out after ClientOptions::stall_time, what the connection
-/// throws; at the end what a function that writes the body has thrown. Kill:
-/// nothing is lost.
+/// throws; at the end, or when no more comes, why the request's body is not
+/// out: what a function that writes it has thrown, std::errc::timed_out. But a
+/// server may end the connection once it has said all. Kill: nothing is lost.
 ///
 /// Lifetime: the client outlives it; a read does not outlive it.
 class Response {
@@ -218,7 +221,7 @@ class Response {
   /// `limit` bytes. Kill: what has come is lost.
   Task<std::string> read_all(std::size_t limit);
 
-  /// True once all of it has been read.
+  /// True once all of it has been read, and the request is out.
   bool done() const noexcept;
 
   /// Bytes of it that have been read.
@@ -245,7 +248,8 @@ class Client {
   /// to a POST, what follows is a GET without a body; a body that cannot be
   /// sent again makes a redirect the reply. Authorization and Cookie do not go
   /// to another server.
-  /// Suspends: until the head of the reply has come.
+  /// Suspends: until the head of the reply has come; for a success without a
+  /// body also until the request is out.
   /// Throws: std::system_error; Misuse for a field that cannot be one; what a
   /// function that writes the body throws, unless it is a std::system_error,
   /// which is told as the request's.

@@ -119,13 +119,17 @@ std::string_view BodyFramer::end() {
 
 Task<> BodyWriter::write(std::string_view piece) {
   const std::string_view before = framer_.before(piece.size());
+  broken_ = true;
   if (!before.empty()) co_await stream_->write(before);
   if (!piece.empty()) co_await stream_->write(piece);
+  broken_ = false;
 }
 
 Task<> BodyWriter::finish() {
   const std::string_view last = framer_.end();
+  broken_ = true;
   if (!last.empty()) co_await stream_->write(last);
+  broken_ = false;
 }
 
 }  // namespace violet::http

@@ -287,9 +287,14 @@ class BodyWriter {
   /// Bytes that have been written.
   std::uint64_t count() const noexcept { return framer_.count(); }
 
+  /// True from the beginning of a write until it has ended well: after one
+  /// that the stream has failed.
+  bool broken() const noexcept { return broken_; }
+
  private:
   const Stream* stream_;
   BodyFramer framer_;
+  bool broken_ = false;
 };
 
 }  // namespace violet::http
