@@ -13,6 +13,19 @@ void ChannelEvent::describe_line(const char* verb, Description& out) const {
   out.text += concat({" ", channel_->size(), "/", channel_->capacity()});
 }
 
+void ChannelEvent::stand_by() noexcept {
+  if (!fresh()) return;
+  set(Passage::kStandsBy);
+  channel_->standing_by_.push_back(*this);
+}
+
+bool ChannelEvent::stops_standing_by() noexcept {
+  if (passage() != Passage::kStandsBy) return false;
+  channel_->standing_by_.remove(*this);
+  set(Passage::kNone);
+  return true;
+}
+
 void ChannelCore::throw_failure(Passage why) {
   if (why == Passage::kDestroyed) {
     throw_error(Misuse(
@@ -64,7 +77,7 @@ void ChannelCore::leave_senders(ChannelEvent& sender) noexcept {
 // ----------------------------------------------------------------- receivers
 
 bool ChannelCore::enter_receivers(ChannelEvent& receiver) noexcept {
-  if (may_take()) return true;
+  if (may_take() && !serves_itself(receiver)) return true;
   if (closed()) [[unlikely]] {
     if (available() == 0) {
       receiver.set(state_);
@@ -75,6 +88,20 @@ bool ChannelCore::enter_receivers(ChannelEvent& receiver) noexcept {
   receivers_.push_back(receiver);
   if (next_ == nullptr) next_ = &receiver;
   return false;
+}
+
+/// True if the only items that no one ahead has been granted are offered by
+/// the same job, by sends beside this receive: those are undone if this is
+/// carried out, except without a buffer, where it takes the item from them.
+bool ChannelCore::serves_itself(const ChannelEvent& receiver) const noexcept {
+  if (granted_ == 0 || capacity_ == 0) return false;
+  std::size_t others = count_;
+  for (ChannelEvent* sender = senders_.first();
+       sender != nullptr && others <= granted_;
+       sender = senders_.next(*sender)) {
+    if (sender->job() != receiver.job()) ++others;
+  }
+  return others <= granted_;
 }
 
 /// A grant that is not used goes to the next in line.
@@ -136,7 +163,7 @@ void ChannelCore::dismiss_everyone() noexcept {
   for (auto* handles : {&sender_handles_, &receiver_handles_}) {
     while (!handles->empty()) handles->pop_front().channel_ = nullptr;
   }
-  for (auto* line : {&senders_, &receivers_}) {
+  for (auto* line : {&senders_, &receivers_, &standing_by_}) {
     while (!line->empty()) dismiss(line->pop_front(), Passage::kDestroyed);
   }
 }

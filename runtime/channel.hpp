@@ -39,6 +39,7 @@ class Channel;
 /// has ended without an item.
 enum class Passage : std::uint32_t {
   kNone,       // not in line: not attempted yet, or completed at once
+  kStandsBy,   // the same, but its job lets others go first
   kInLine,     // in line
   kGranted,    // a receiver, still in line: takes an item at its next step
   kAccepted,   // a sender: its item has been taken from it
@@ -57,6 +58,9 @@ class ChannelEvent : public Event, public Link<ChannelEvent> {
 
   Passage passage() const noexcept { return static_cast<Passage>(word_); }
   bool fresh() const noexcept { return passage() == Passage::kNone; }
+
+  /// Is fresh again. Returns: false if it did not stand by.
+  bool stops_standing_by() noexcept;
   bool failed() const noexcept { return passage() >= Passage::kClosed; }
   void describe_line(const char* verb, Description& out) const;
 
@@ -67,6 +71,10 @@ class ChannelEvent : public Event, public Link<ChannelEvent> {
   void set(Passage passage) noexcept {
     word_ = static_cast<std::uint32_t>(passage);
   }
+
+ public:
+  /// See Event::stand_by: the channel may be gone by the first attempt.
+  void stand_by() noexcept;
 };
 
 /// One of the handles that keep a side of a channel open.
@@ -188,6 +196,7 @@ class ChannelCore {
   void close(Passage why) noexcept;
   void leave_senders(ChannelEvent& sender) noexcept;
   void leave_receivers(ChannelEvent& receiver) noexcept;
+  bool serves_itself(const ChannelEvent& receiver) const noexcept;
   void grant_next() noexcept;
   void end_receivers() noexcept;
   static void dismiss(ChannelEvent& event, Passage why) noexcept;
@@ -204,6 +213,7 @@ class ChannelCore {
   const std::size_t capacity_;
   Passage state_ = Passage::kNone;  // why nothing can be sent any more
 
+  List<ChannelEvent, ChannelEvent> standing_by_;
   List<ChannelHandle, ChannelHandle> sender_handles_;
   List<ChannelHandle, ChannelHandle> receiver_handles_;
 };
@@ -219,17 +229,17 @@ class [[nodiscard]] ChannelSendEvent final : public ChannelEvent {
       : ChannelEvent(std::move(other)), item_(std::move(other.item_)) {}
 
   bool attempt() noexcept override {
-    if (!fresh()) return passage() != Passage::kInLine;
+    if (!fresh() && !stops_standing_by()) return passage() != Passage::kInLine;
     if (!channel().has_room()) return channel().enter_senders(*this);
     channel().put(std::move(item_));
     return true;
   }
   void undo() noexcept override {
-    if (in_list()) channel().leave_senders(*this);
+    if (in_list() && !stops_standing_by()) channel().leave_senders(*this);
   }
   /// See internal::offers().
   bool offers_item() const noexcept {
-    return in_list() && channel_->capacity() == 0;
+    return passage() == Passage::kInLine && channel_->capacity() == 0;
   }
   void describe(Description& out) const override { describe_line("send", out); }
   void result() const {
@@ -256,11 +266,11 @@ class [[nodiscard]] ChannelRecvEvent final : public ChannelEvent {
 
   bool attempt() noexcept override {
     if (passage() == Passage::kGranted) channel().retire(*this);
-    if (!fresh()) return passage() != Passage::kInLine;
+    if (!fresh() && !stops_standing_by()) return passage() != Passage::kInLine;
     return channel().may_take_at_once() || channel().enter_receivers(*this);
   }
   void undo() noexcept override {
-    if (in_list()) channel().leave_receivers(*this);
+    if (in_list() && !stops_standing_by()) channel().leave_receivers(*this);
   }
   void describe(Description& out) const override {
     describe_line("receive", out);

@@ -277,12 +277,8 @@ class [[nodiscard]] AnyEvent final : public Event {
 
   void undo() noexcept override { undo_but(sizeof...(E)); }
 
-  /// See internal::offers().
-  bool offers_item() const noexcept {
-    return std::apply(
-        [](const E&... event) { return (internal::offers(event) || ...); },
-        events_);
-  }
+  /// As a part of another: undoes all that offers nothing; see result().
+  void undo_but_offers() noexcept { undo_but_offers(sizeof...(E)); }
 
   void stand_by() noexcept {
     std::apply([this](E&... event) { (stand_by_part(event), ...); }, events_);
@@ -307,7 +303,7 @@ class [[nodiscard]] AnyEvent final : public Event {
   // from one of them is undone afterwards.
   Result result() {
     const Undone others(*this);
-    undo_but(done_, [](const auto& event) { return internal::offers(event); });
+    undo_but_offers(done_);
     return internal::pick<Result>(done_, events_,
                                   [](auto& event) { return event.result(); });
   }
@@ -339,17 +335,30 @@ class [[nodiscard]] AnyEvent final : public Event {
   }
 
   void undo_but(std::size_t kept) noexcept {
-    undo_but(kept, [](const auto&) { return false; });
-  }
-
-  template <class Except>
-  void undo_but(std::size_t kept, Except except) noexcept {
     std::size_t index = 0;
     std::apply(
         [&](E&... event) {
-          ((index++ == kept || except(event) ? void() : undo_part(event)), ...);
+          ((index++ == kept ? void() : undo_part(event)), ...);
         },
         events_);
+  }
+
+  void undo_but_offers(std::size_t kept) noexcept {
+    std::size_t index = 0;
+    std::apply(
+        [&](E&... event) {
+          ((index++ == kept ? void() : undo_unless_offering(event)), ...);
+        },
+        events_);
+  }
+
+  template <class One>
+  static void undo_unless_offering(One& event) noexcept {
+    if constexpr (requires { event.undo_but_offers(); }) {
+      event.undo_but_offers();
+    } else {
+      if (!internal::offers(event)) undo_part(event);
+    }
   }
 
   std::tuple<E...> events_;
@@ -374,6 +383,15 @@ AnyEvent<E...> any(E&&... events) noexcept {
 // ---------------------------------------------------------------- map_limited
 
 namespace internal {
+
+/// True if what such an iterator refers to stays as it is when that goes on.
+/// Those of <regex> keep the match in themselves, and only newer libraries have
+/// them say so (LWG 3698).
+template <class I>
+inline constexpr bool refers_elsewhere =
+    std::forward_iterator<I> &&
+    std::is_lvalue_reference_v<std::iter_reference_t<I>> &&
+    !requires { typename I::regex_type; };
 
 /// An item of a range as a job keeps it: where it is, or, if the range makes
 /// its items as it goes (`kStays` is false), itself. What a generator or a
@@ -437,9 +455,8 @@ auto map_limited(std::size_t limit, Range range, F function)
   using Item = decltype(*std::begin(range));
   using Value = typename std::invoke_result_t<F&, Item>::Value;
   const std::source_location where = internal::line_of_call();
-  constexpr bool kStays = std::is_lvalue_reference_v<Item> &&
-                          std::forward_iterator<decltype(std::begin(range))>;
-  using KeptItem = internal::KeptItem<Item, kStays>;
+  using KeptItem = internal::KeptItem<
+      Item, internal::refers_elsewhere<decltype(std::begin(range))>>;
   const internal::CallOne<F, KeptItem> call(function);
   TaskGroup group(limit);
   std::vector<Job<Value>> jobs;

@@ -62,7 +62,8 @@ class Event {
   virtual const Stack* awaited() const noexcept { return nullptr; }
 
   /// Called instead of the first attempt when the job lets others go first:
-  /// for events that somebody looks for meanwhile. Not virtual.
+  /// for events that somebody looks for meanwhile, or whose source may go and
+  /// must say so. Not virtual.
   void stand_by() noexcept {}
 
   /// Somebody else has completed `part`, and it cannot be taken back. If that
@@ -96,6 +97,7 @@ class Event {
   template <class E>
   bool attempt_part(E& part) noexcept {
     static_cast<Event&>(part).job_ = job_;
+    if constexpr (requires { part.become_part(); }) part.become_part();
     return part.E::attempt();
   }
 
@@ -130,8 +132,8 @@ class Event {
 };
 
 namespace internal {
-/// True for a send, or what has one in it, that stands at a channel without a
-/// buffer: a receive of the same job may take its item.
+/// True for a send that stands at a channel without a buffer: a receive of the
+/// same job may take its item.
 template <class E>
 bool offers(const E& event) noexcept {
   if constexpr (requires { event.offers_item(); }) {

@@ -214,6 +214,7 @@ class TaskGroup final : public Group {
 class TaskGroup::WaitEvent : public Event, public Link<WaitEvent> {
  public:
   void undo() noexcept override;
+  void stand_by() noexcept { complete(false); }
 
  protected:
   using List = violet::List<WaitEvent, WaitEvent>;

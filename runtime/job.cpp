@@ -63,13 +63,15 @@ const Stack* JobEndEvent::awaited() const noexcept {
 }
 
 // A cycle that is closed later is no business of this wait: it may be one with
-// a limit, or one of several.
+// a limit, or one of several. If it is, it closes none itself.
 bool JobEndEvent::attempt_join() noexcept {
   if (attempt_end()) return true;
-  if (std::exchange(word_, 1) != 0) return false;
+  if ((word_ & kHasBegun) != 0) return false;
+  word_ |= kHasBegun;
   JobBlock& self = static_cast<JobBlock&>(*job());
   if (target_->ended()) return false;  // only its cleanup is under way
-  if (!self.is_below(*target_) && !waits_for(target_, self)) return false;
+  const bool cycle = (word_ & kIsPart) == 0 && waits_for(target_, self);
+  if (!self.is_below(*target_) && !cycle) return false;
   error_ = EDEADLK;
   undo();
   return true;
@@ -139,13 +141,22 @@ bool JobBlock::is_joined() const noexcept {
   return joiner != nullptr;
 }
 
-/// One who waited has gone without having seen the exception. If that was the
-/// last one, a group that wants to hear at once hears now.
-void JobBlock::lost_joiner() noexcept {
-  if (!unseen_ || told_ || group_ == nullptr || !ended()) return;
-  if (group_->hears_ != Hears::kAtOnce || is_joined()) return;
-  group_->unseen_.remove(*this);
-  group_->hear(*this);
+/// True if it has failed, and its group wants to hear of it at once.
+bool JobBlock::concerns_group() const noexcept {
+  return unseen_ && !told_ && group_ != nullptr &&
+         group_->hears_ == Hears::kAtOnce && !is_joined();
+}
+
+/// Ended, it has come to the front of the ready queue: it was killed there, or
+/// lost_joiner() has put it there.
+void JobBlock::leave_queue() noexcept {
+  const bool tells = to_be_told_ && concerns_group();
+  to_be_told_ = false;
+  if (tells) {
+    group_->unseen_.remove(*this);
+    group_->hear(*this);
+  }
+  drop();
 }
 
 void JobBlock::complain_of_failure() const noexcept {

@@ -59,6 +59,9 @@ class JobEndEvent : public Event, public Link<JobEndEvent> {
   /// See Event::stand_by: a failure is to find who is about to join.
   void stand_by() noexcept;
 
+  /// Another event, or a limit, may end this wait.
+  void become_part() noexcept { word_ |= kIsPart; }
+
   /// True if the job's exception will be thrown here.
   virtual bool sees() const noexcept { return false; }
 
@@ -81,6 +84,10 @@ class JobEndEvent : public Event, public Link<JobEndEvent> {
   void throw_ending() const;
 
   const Stack* awaited() const noexcept override;
+
+  // Bits of word_.
+  static constexpr std::uint32_t kHasBegun = 1;
+  static constexpr std::uint32_t kIsPart = 2;
 
   JobBlock* target_;  // counted
 };
@@ -164,6 +171,8 @@ class JobBlock : public QueueLink<JobBlock>,
   void wake_joiners() noexcept;
   bool is_joined() const noexcept;
   void lost_joiner() noexcept;
+  bool concerns_group() const noexcept;
+  void leave_queue() noexcept;
 
   // Flags share a word with the stack's own, and all that a step touches lies
   // together.
@@ -174,6 +183,7 @@ class JobBlock : public QueueLink<JobBlock>,
   bool marked_ : 1 = false;          // for its group's own use
   bool told_ : 1 = false;            // its group has heard, and holds it
   bool busy_below_ : 1 = false;      // marked by a Dying, as below is one
+  bool to_be_told_ : 1 = false;      // it stands in the ready queue for that
   std::uint8_t groups_ = 0;          // alive in its frames; 255: many
   std::uint32_t parked_ticks_ = 0;   // when it last began to wait
 

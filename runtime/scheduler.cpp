@@ -117,11 +117,11 @@ struct Loop::Turning : Entered {
       own_poller_(options.poller == nullptr ? make_poller().release()
                                             : nullptr),
       poller_(options.poller == nullptr ? *own_poller_ : *options.poller),
+      mailbox_(std::make_shared<Mailbox>(poller_)),
       slots_(Slots::here()),
-      home_(slots_.add_home(poller_)),
+      home_(slots_.add_home(poller_)),  // the last that may fail
       started_(poller_.now()),
-      own_(*this),
-      mailbox_(std::make_shared<Mailbox>(poller_)) {}
+      own_(*this) {}
 
 [[gnu::cold]] Loop::~Loop() {
   {
@@ -201,7 +201,7 @@ void Loop::turn(TimePoint deadline) noexcept {
   hear(deadline);
   JobBlock* job = director_->next(ready_);
   if (job == nullptr) return;
-  if (job->ended()) return job->drop();
+  if (job->ended()) return job->leave_queue();
   if (job->top == nullptr) {
     begin(*job);
   } else {
@@ -273,10 +273,9 @@ inline bool Loop::enter(JobBlock& job) noexcept {
   return false;
 }
 
-/// The same for a job without frames: one that has not run yet, or that was
-/// killed while it stood in the queue.
+/// The same for a job without frames: one that has not run yet, or has ended.
 void Loop::first_step(JobBlock& job) noexcept {
-  if (job.step == Step::kEnded) return job.drop();
+  if (job.step == Step::kEnded) return job.leave_queue();
   begin(job);
   on_processor_ = nullptr;
   after_step(job);
@@ -540,6 +539,16 @@ void Loop::failed(JobBlock& job) noexcept {
   const bool at_once = job.group_->hears_ == Hears::kAtOnce;
   job.unseen_ = job.references_ > 1;
   if (!job.unseen_ || (at_once && !job.is_joined())) job.group_->hear(job);
+}
+
+/// One who waited has gone without having seen the exception. If that was the
+/// last one, a group that wants to hear at once is to hear: in a turn of its
+/// own, for it may kill whoever is in the middle of something here.
+void JobBlock::lost_joiner() noexcept {
+  if (to_be_told_ || !ended() || !concerns_group()) return;
+  to_be_told_ = true;
+  hold();
+  group_->loop().start(*this);
 }
 
 /// Ends a job that has returned, thrown or been killed. Its frames and

@@ -411,7 +411,8 @@ class Loop {
 
   // Who may go on. A job stands in ready_ while its step is kReady or
   // kUnstarted; one that is killed there leaves its block behind, ended, with
-  // a reference that its turn gives back.
+  // a reference that its turn gives back. So does one whose failure its group
+  // is to hear of then.
   Queue<JobBlock> ready_;
   int steps_left_ = 0;  // of this turn
   std::int8_t budget_;
@@ -421,6 +422,7 @@ class Loop {
   Timers timers_;
   Owned<Poller> own_poller_;
   Poller& poller_;
+  std::shared_ptr<Mailbox> mailbox_;
   Slots& slots_;
   std::uint8_t home_;  // this loop's number among the thread's slots
   int waiting_ = 0;    // descriptors that jobs wait for, both directions
@@ -443,7 +445,6 @@ class Loop {
   bool forced_ = false;              // even what has a shield
 
   // The outside.
-  std::shared_ptr<Mailbox> mailbox_;
   bool stop_requested_ = false;
   int stop_hearers_ = 0;
   bool fresh_ = true;  // no job has had a step

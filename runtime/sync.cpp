@@ -15,6 +15,11 @@ bool GrantEvent::wait_in(GrantQueue& queue) noexcept {
   return state() >= State::kTaken;
 }
 
+void GrantEvent::stand_by_in(GrantQueue& queue, bool is_free) noexcept {
+  queue.enter(*this);
+  if (is_free) queue.grant_first();
+}
+
 bool GrantEvent::leave(GrantQueue& queue) noexcept {
   const State before = state();
   if (before == State::kQueued || before == State::kGranted) queue.leave(*this);
@@ -175,6 +180,11 @@ void Mutex::Lock::unlock() {
 
 void Mutex::Lock::release() {
   give_up("release").hold_ = Hold::kLoose;
+}
+
+void LockingEvent::stand_by() noexcept {
+  if (state() != State::kIdle || mutex_ == nullptr) return;
+  if (!mutex_->kept_for(keeper_of(job()))) mutex_->admit(*this);
 }
 
 void LockingEvent::undo() noexcept {

@@ -68,6 +68,11 @@ class GrantEvent : public Event, public Link<GrantEvent> {
   /// The rest of an attempt: queues until something is granted.
   bool wait_in(GrantQueue& queue) noexcept;
 
+  /// See Event::stand_by: who asks first gets it first, so it is in the queue
+  /// that a job lets others go first. What is free is granted to it at once:
+  /// then nobody else is in the queue.
+  void stand_by_in(GrantQueue& queue, bool is_free) noexcept;
+
   /// Leaves the queue. Returns: true if something was granted, which the
   /// caller hands on.
   bool leave(GrantQueue& queue) noexcept;
@@ -222,6 +227,11 @@ class [[nodiscard]] AcquireEvent final : public GrantEvent {
       return complete(State::kTaken);
     }
     return wait_in(semaphore_.queue_);
+  }
+  void stand_by() noexcept {
+    if (state() == State::kIdle) {
+      stand_by_in(semaphore_.queue_, semaphore_.take());
+    }
   }
   void undo() noexcept override;
   void describe(Description& out) const override;
@@ -398,6 +408,7 @@ class LockingEvent : public GrantEvent {
     if (state() != State::kIdle) return wait_in(mutex_->queue_);
     return begin();
   }
+  void stand_by() noexcept;
   void undo() noexcept override;
   void describe(Description& out) const override;
 
@@ -498,6 +509,9 @@ class [[nodiscard]] FlagEvent final : public GrantEvent {
   bool attempt() noexcept override {
     if (state() == State::kIdle && flag_.set_) return complete(State::kTaken);
     return wait_in(flag_.queue_);
+  }
+  void stand_by() noexcept {
+    if (state() == State::kIdle) stand_by_in(flag_.queue_, flag_.set_);
   }
   void undo() noexcept override { leave(flag_.queue_); }
   void describe(Description& out) const override { describe_as("flag", out); }

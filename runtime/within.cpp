@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "within.hpp"
 
-#include <algorithm>
-
 namespace violet {
 
 std::string limit_text(Duration limit) {
@@ -43,12 +41,15 @@ void Deadline::move_to(TimePoint moment) noexcept {
 
 bool Limit::arm(Stack& job) noexcept {
   job_ = &job;
-  if (deadline_ != nullptr) {
-    deadline_->limits_.push_back(*this);
-  } else {
+  stand_by();
+  if (deadline_ == nullptr && end_ == TimePoint()) {
     end_ = after(loop_of(job).now(), duration_);
   }
   return start();
+}
+
+void Limit::stand_by() noexcept {
+  if (deadline_ != nullptr && !in_list()) deadline_->limits_.push_back(*this);
 }
 
 TimePoint Limit::end() const noexcept {
@@ -71,10 +72,11 @@ void Limit::stop() noexcept {
 }
 
 std::string Limit::text() const {
+  if (endless_ || duration_ == Duration::max()) return {};
   const bool by_deadline = armed() && duration_ == Duration::zero();
   if (by_deadline) {
-    const Duration left = end() - loop_of(*job_).now();
-    return limit_text(std::max(left, Duration::zero()));
+    const TimePoint now = loop_of(*job_).now();
+    return limit_text(end() > now ? end() - now : Duration::zero());
   }
   if (deadline_ != nullptr) return " within a deadline";
   return limit_text(duration_);

@@ -72,6 +72,9 @@ class Limit : public Link<Limit> {
   /// Begins to count. Returns: false if there is no memory.
   bool arm(Stack& job) noexcept;
 
+  /// Will count later; a deadline that goes before that leaves its moment.
+  void stand_by() noexcept;
+
   /// True when the time is up. A deadline that was moved since counts anew.
   bool over() noexcept;
 
@@ -86,7 +89,7 @@ class Limit : public Link<Limit> {
 
   Deadline* deadline_ = nullptr;  // null: there is none, or it is gone
   Duration duration_ = {};        // without one, until armed
-  TimePoint end_ = {};            // the same from then on
+  TimePoint end_ = {};            // the same from then on; zero before
   Stack* job_ = nullptr;          // who waits; null until armed
   bool endless_ = false;          // the moment never comes: no timer is needed
   Timer timer_;
@@ -124,7 +127,10 @@ class [[nodiscard]] Within final : public Event {
     limit_.stop();
   }
 
-  void stand_by() noexcept { stand_by_part(event_); }
+  void stand_by() noexcept {
+    limit_.stand_by();
+    stand_by_part(event_);
+  }
 
   bool idle() const noexcept override { return event_.idle(); }
 
@@ -134,8 +140,13 @@ class [[nodiscard]] Within final : public Event {
     return true;
   }
 
-  /// See internal::offers().
+  /// See internal::offers(), and the same of AnyEvent.
   bool offers_item() const noexcept { return internal::offers(event_); }
+  void undo_but_offers() noexcept
+    requires requires(E& event) { event.undo_but_offers(); }
+  {
+    event_.undo_but_offers();
+  }
 
   [[gnu::cold]] void describe(Description& out) const override {
     event_.describe(out);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "../runtime/events.hpp"
+#include "../runtime/group.hpp"
 #include "../runtime/within.hpp"
 #include "catch.hpp"
 #include "script.hpp"
@@ -1387,4 +1388,35 @@ TEST_CASE("channel: two producers end three consumers once all is received",
       CHECK(channel.size() == 0);
     });
   }
+}
+
+TEST_CASE("channel: one that goes before a wait has begun tells, too",
+          "[channel]") {
+  const auto body = []() -> Task<> {
+    auto channel = std::make_unique<Channel<int>>(0);
+    std::string received;
+    std::string sent;
+    const auto receives = [&]() -> Task<> {
+      received = co_await outcome_of_recv(*channel);
+    };
+    const auto sends = [&]() -> Task<> {
+      sent = co_await outcome_of_send(*channel, 1);
+    };
+    const auto destroys = [&]() -> Task<> {
+      channel.reset();
+      co_return;
+    };
+    TaskGroup group;
+    group.spawn(receives);
+    group.spawn(destroys);
+    co_await group.join();
+    channel = std::make_unique<Channel<int>>(0);
+    group.spawn(sends);
+    group.spawn(destroys);
+    co_await group.join();
+    CHECK(contains(received, "the channel was destroyed while a job waited"));
+    CHECK(contains(sent, "the channel was destroyed while a job waited"));
+  };
+  play(body, 0);
+  play(body);
 }

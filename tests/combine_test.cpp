@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -448,6 +449,106 @@ TEST_CASE("any: of a send and a receive, only one is carried out",
   });
 }
 
+TEST_CASE("any: of a send within another any, only one is carried out",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> hand(0);  // nobody receives
+    Channel<int> full(1);
+    full.try_send(1);
+    const auto done = co_await violet::any(
+        violet::any(hand.send(10), full.send(2)), full.recv());
+    CHECK(done.index() == 1);
+    CHECK(full.size() == 0);
+    full.try_send(1);
+    const auto limited = co_await violet::any(
+        within(1s, violet::any(hand.send(10), full.send(2))), full.recv());
+    CHECK(limited.index() == 1);
+    CHECK(full.size() == 0);
+    // The exception is who can only be served by the other.
+    const auto served = co_await violet::any(
+        within(1s, violet::any(full.recv(), hand.send(10))), hand.recv());
+    CHECK(served.index() == 1);
+    CHECK(std::get<1>(served) == 10);
+  });
+}
+
+TEST_CASE("any: a receive beside a send does not rob who stands in line",
+          "[combine]") {
+  play([]() -> Task<> {
+    Channel<int> channel(1);
+    std::vector<int> got;
+    const auto receives = [&]() -> Task<> {
+      while (const auto item = co_await channel.recv()) got.push_back(*item);
+    };
+    const Job<> job = spawn(receives);
+    for (int i = 0; i < 100; i += 2) {
+      co_await yield_now();
+      co_await channel.send(i);
+      const auto done =
+          co_await violet::any(channel.send(i + 1), channel.recv());
+      CHECK(done.index() == 0);
+    }
+    channel.close();
+    co_await join(job);
+    CHECK(got.size() == 100);
+    CHECK(std::is_sorted(got.begin(), got.end()));
+  });
+}
+
+TEST_CASE("any: a failure that is found on the way breaks no channel",
+          "[combine]") {
+  const auto fails = []() -> Task<> {
+    co_await violet::sleep(5ms);
+    throw std::runtime_error("on purpose");
+  };
+  const auto told = [](TaskGroup& group) -> Task<std::string> {
+    try {
+      co_await group.join();
+    } catch (const std::runtime_error& e) {
+      co_return e.what();
+    }
+    co_return "nothing";
+  };
+  // The sibling that sends is to die for it, in the middle of the receive.
+  play([&]() -> Task<> {
+    Channel<int> channel(0);
+    const auto sends = [&]() -> Task<> {
+      co_await violet::sleep(5ms);
+      co_await channel.send(1);
+    };
+    TaskGroup group;
+    const Job<> watched = group.spawn(fails);
+    group.spawn(sends);
+    const auto done = co_await violet::any(channel.recv(), join(watched));
+    REQUIRE(done.index() == 0);
+    CHECK(std::get<0>(done) == 1);
+    const std::string failure = co_await told(group);
+    CHECK(failure == "on purpose");
+  });
+  // The very job whose item is taken is.
+  play([&]() -> Task<> {
+    Channel<int> channel(0);
+    std::optional<int> got;
+    const auto receives = [&]() -> Task<> {
+      co_await violet::sleep(5ms);
+      got = co_await channel.recv();
+    };
+    const auto sends = [&](Job<> watched) -> Task<> {
+      const auto done = co_await violet::any(channel.send(1), join(watched));
+      CHECK(done.index() == 0);
+      co_await violet::sleep(1h);
+    };
+    TaskGroup others;
+    TaskGroup group;
+    group.spawn(sends, group.spawn(fails));
+    others.spawn(receives);
+    const std::string failure = co_await told(group);
+    CHECK(failure == "on purpose");
+    co_await others.join();
+    CHECK(got == 1);
+  });
+}
+
 // --------------------------------------------------------------- map_limited
 
 TEST_CASE("any: of a send and a receive on a full channel, one is carried out",
@@ -592,6 +693,23 @@ TEST_CASE("map_limited: what a range refers to for one step only is kept",
     const std::vector<int> read =
         co_await map_limited(2, std::move(words), same);
     CHECK(read == wanted);
+  });
+}
+
+TEST_CASE("map_limited: what an iterator keeps in itself is kept",
+          "[combine]") {
+  play([]() -> Task<> {
+    const auto field = [](const std::ssub_match& match) -> Task<std::string> {
+      co_await violet::sleep(1ms);
+      co_return match.str();
+    };
+    const std::string text = "alpha,beta,gamma,delta";
+    const std::regex comma(",");
+    const std::sregex_token_iterator first(text.begin(), text.end(), comma, -1);
+    const std::ranges::subrange fields(first, std::sregex_token_iterator());
+    const auto values = co_await map_limited(2, fields, field);
+    const std::vector<std::string> wanted{"alpha", "beta", "gamma", "delta"};
+    CHECK(values == wanted);
   });
 }
 

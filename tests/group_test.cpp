@@ -914,3 +914,36 @@ TEST_CASE("group: a stranger that joins it is told when it goes", "[group]") {
     CHECK(contains(told, "let the job that owns a group join it"));
   });
 }
+
+TEST_CASE("group: one that goes before a stranger's wait has begun tells, too",
+          "[group]") {
+  for (const bool joins : {false, true}) {
+    const auto body = [joins]() -> Task<> {
+      auto group = std::make_unique<TaskGroup>(1);
+      group->spawn(long_sleep);
+      std::string told;
+      const auto waits = [&]() -> Task<> {
+        try {
+          if (joins) {
+            co_await group->join();
+          } else {
+            co_await group->room();
+          }
+        } catch (const Misuse& e) {
+          told = e.what();
+        }
+      };
+      const auto destroys = [&]() -> Task<> {
+        group.reset();
+        co_return;
+      };
+      TaskGroup strangers;
+      strangers.spawn(waits);
+      strangers.spawn(destroys);
+      co_await strangers.join();
+      CHECK(contains(told, "the group was destroyed while a job"));
+    };
+    play(body, 0);
+    play(body);
+  }
+}

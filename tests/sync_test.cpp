@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../runtime/events.hpp"
+#include "../runtime/group.hpp"
 #include "../runtime/sync.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
@@ -1695,4 +1696,92 @@ TEST_CASE("sync: who waits for a lock is gone when a kill of it returns",
     CHECK(mutex.waiting() == 0);
     CHECK(log == "+waits -waits | ");
   });
+}
+
+// ------------------------------------------------------- others go first
+
+// With a budget of 0 a job lets others go first wherever it waits. It waits
+// all the same.
+
+TEST_CASE("sync: a pulse of a flag wakes who has just let others go first",
+          "[sync]") {
+  const auto body = []() -> Task<> {
+    Flag flag;
+    const auto waits = [&]() -> Task<> { co_await flag.wait(); };
+    const auto pulses = [&]() -> Task<> {
+      flag.set();
+      flag.clear();
+      co_return;
+    };
+    TaskGroup group;
+    group.spawn(waits);
+    group.spawn(pulses);
+    bool woken = co_await within(1h, group.join());
+    CHECK(woken);
+    // It was so when it began to wait.
+    const auto clears = [&]() -> Task<> {
+      flag.clear();
+      co_return;
+    };
+    flag.set();
+    group.spawn(waits);
+    group.spawn(clears);
+    woken = co_await within(1h, group.join());
+    CHECK(woken);
+  };
+  play(body, 0);
+  play(body);
+}
+
+TEST_CASE("sync: who asks first gets it first, letting others go or not",
+          "[sync]") {
+  for (const bool is_free : {false, true}) {
+    const auto body = [is_free]() -> Task<> {
+      Semaphore semaphore(1);
+      Mutex mutex;
+      Semaphore spends(1);
+      std::string order;
+      const auto asks = [&](char name, int spent) -> Task<> {
+        for (int i = 0; i < spent; ++i) (void)co_await spends.acquire();
+        order += name;
+        const Permit permit = co_await semaphore.acquire();
+        order += name;
+        const Mutex::Lock lock = co_await mutex.lock();
+        order += name;
+        co_await violet::sleep(1ms);
+      };
+      TaskGroup group;
+      {
+        std::optional<Permit> held;
+        if (!is_free) held = semaphore.try_acquire();
+        group.spawn(asks, 'a', 32);  // its budget is used up
+        group.spawn(asks, 'b', 0);
+        co_await violet::sleep(1ms);
+      }
+      co_await group.join();
+      CHECK(order == "abaabb");
+      CHECK(semaphore.available() == 1);
+      CHECK_FALSE(mutex.locked());
+    };
+    play(body);
+  }
+}
+
+TEST_CASE("sync: what was granted to who lets others go first is handed on",
+          "[sync]") {
+  const auto body = []() -> Task<> {
+    Semaphore semaphore(1);
+    Mutex mutex;
+    const auto locks = [&]() -> Task<> { (void)co_await mutex.lock(); };
+    const auto takes = [&]() -> Task<> { (void)co_await semaphore.acquire(); };
+    const Job<> one = spawn(locks);
+    const Job<> other = spawn(takes);
+    co_await yield_now();  // they have asked
+    one.kill();
+    other.kill();
+    CHECK(mutex.try_lock());
+    CHECK(semaphore.try_acquire());
+  };
+  play(body, 0);
+  play(body);
 }

@@ -714,6 +714,58 @@ TEST_CASE("within: a limit around a limit around a shield waits for it",
   });
 }
 
+TEST_CASE("within: a cycle of joins that a limit ends is none, in any order",
+          "[within]") {
+  for (const bool any_ends : {false, true}) {
+    for (const bool limited_first : {false, true}) {
+      CAPTURE(any_ends, limited_first);
+      const Duration elapsed = play([&]() -> Task<> {
+        Job<> one;
+        Job<> other;
+        const auto limited = [&]() -> Task<> {
+          if (!limited_first) co_await yield_now();
+          if (any_ends) {
+            const auto done = co_await any(join(other), violet::sleep(5ms));
+            CHECK(done.index() == 1);
+          } else {
+            const bool ended = co_await within(5ms, join(other));
+            CHECK_FALSE(ended);
+          }
+        };
+        const auto plain = [&]() -> Task<> {
+          if (limited_first) co_await yield_now();
+          co_await join(one);
+        };
+        one = spawn(limited);
+        other = spawn(plain);
+        co_await join(other);
+      });
+      CHECK(elapsed == 5ms);
+    }
+  }
+}
+
+TEST_CASE("within: a limit without an end is none in a dump", "[within]") {
+  play([]() -> Task<> {
+    Deadline past(TimePoint::min());
+    support::Gate gate;
+    const auto text_of = [](Event& event) {
+      Description out;
+      event.describe(out);
+      return out.text;
+    };
+    auto endless = within(Duration::max(), gate.pass());
+    CHECK_FALSE(contains(text_of(endless), "within"));
+    const auto waits = [&]() -> Task<> {
+      co_await within(past, shield(long_nap(1s)));
+    };
+    const Job<> job = spawn(waits);
+    co_await violet::sleep(1ms);
+    CHECK(contains(text_of(*job.block()->event), "within 0 ms"));
+    co_await join(job);
+  });
+}
+
 TEST_CASE("deadline: one that never comes does not hide a deadlock",
           "[within]") {
   World world;
@@ -738,6 +790,29 @@ TEST_CASE("deadline: one that never comes can be moved to come", "[within]") {
     CHECK_FALSE(done);
   });
   CHECK(elapsed == 3s);
+}
+
+TEST_CASE("deadline: one that goes before its wait has begun leaves it, too",
+          "[within]") {
+  const auto body = []() -> Task<> {
+    auto deadline = std::make_unique<Deadline>(2s);
+    Channel<int> channel(0);
+    const auto waits = [&]() -> Task<> {
+      const auto item = co_await within(*deadline, channel.recv());
+      CHECK_FALSE(item);
+    };
+    const auto destroys = [&]() -> Task<> {
+      deadline.reset();
+      co_return;
+    };
+    const Job<> job = spawn(waits);
+    const Job<> end = spawn(destroys);
+    co_await join(job);
+    co_await join(end);
+  };
+  // With a budget of 0 a job lets others go first wherever it waits.
+  CHECK(play(body, 0) == 2s);
+  CHECK(play(body) == 2s);
 }
 
 TEST_CASE("deadline: one that goes leaves its last moment", "[within]") {
