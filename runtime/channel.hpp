@@ -204,7 +204,8 @@ class ChannelCore {
   // Receivers in line, in the order in which they came. The first granted_ of
   // them have a grant; next_ is the one behind these, null if there is none.
   // Never more than available() are granted, and while somebody is next
-  // exactly as many. Once the channel is closed and empty, nobody is in line.
+  // exactly as many, but for what its own job offers (see serves_itself). Once
+  // the channel is closed and empty, nobody is in line.
   List<ChannelEvent, ChannelEvent> receivers_;
   ChannelEvent* next_ = nullptr;
   std::size_t granted_ = 0;

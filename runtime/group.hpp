@@ -147,12 +147,14 @@ class TaskGroup final : public Group {
   /// meanwhile, and what cleans up after them. Afterwards the group may be
   /// used again.
   /// Suspends: until then.
-  /// Throws: the first failure, which killed the other children; failures()
-  /// has the others. Misuse in a job of this very group.
+  /// Throws: the first failure, which killed the other children, in one of
+  /// those who join; failures() has the others. Misuse in a job of this very
+  /// group.
   JoinEvent join() noexcept;
 
   /// Kills every child and waits until all have ended, shields and cleanups
-  /// included; then the group takes no more jobs.
+  /// included; then the group takes no more jobs. Newcomers are killed from the
+  /// call on; if that is cut short, until the next join().
   /// Throws: as join().
   JoinEvent close(
       std::source_location where = std::source_location::current()) noexcept;

@@ -227,7 +227,8 @@ Within<E> within(Deadline& deadline, E&& event) noexcept {
 }
 
 /// Runs a task, but not longer than `limit`. When the time is up its frames
-/// are destroyed at its next wait; under a shield, when that is over.
+/// are destroyed at its next wait; under a shield, when that is over. What a
+/// finally() in it has to do is not waited for.
 /// Suspends: always, since the task begins in a step of its own.
 /// Returns: an optional of what the task returns; for one that returns
 /// nothing, true if it has ended.
