@@ -52,7 +52,7 @@ bool ChannelCore::enter_senders(ChannelEvent& sender) noexcept {
   sender.set(Passage::kInLine);
   senders_.push_back(sender);
   ++offered_;
-  if (next_ != nullptr) grant_next();
+  if (next_ != nullptr && !serves_itself(*next_)) grant_next();
   return false;
 }
 

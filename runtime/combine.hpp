@@ -280,9 +280,7 @@ class [[nodiscard]] AnyEvent final : public Event {
   /// As a part of another: undoes all that offers nothing; see result().
   void undo_but_offers() noexcept { undo_but_offers(sizeof...(E)); }
 
-  void stand_by() noexcept {
-    std::apply([this](E&... event) { (stand_by_part(event), ...); }, events_);
-  }
+  void stand_by() noexcept { stand_by_from(0); }
 
   void describe(Description& out) const override {
     std::string text = "any of";
@@ -324,7 +322,19 @@ class [[nodiscard]] AnyEvent final : public Event {
     done_ = 0;
     const bool stopped = std::apply(
         [this](E&... event) { return (try_one(event) || ...); }, events_);
+    if (!stopped || !may_try()) stand_by_from(done_ + 1);
     return stopped && may_try();
+  }
+
+  // Those that were not reached, since one has let others go first.
+  void stand_by_from(std::size_t first) noexcept {
+    if (std::exchange(all_are_known_, true)) return;
+    std::size_t index = 0;
+    std::apply(
+        [&](E&... event) {
+          ((index++ < first ? void() : stand_by_part(event)), ...);
+        },
+        events_);
   }
 
   template <class One>
@@ -362,8 +372,9 @@ class [[nodiscard]] AnyEvent final : public Event {
   }
 
   std::tuple<E...> events_;
-  std::size_t done_ = 0;  // which one has completed
-  bool decided_ = false;  // somebody else has completed it
+  std::size_t done_ = 0;        // which one has completed
+  bool decided_ = false;        // somebody else has completed it
+  bool all_are_known_ = false;  // where they wait: tried, or standing by
 };
 
 /// Waits until one of several events completes. They are tried in order, and

@@ -6,10 +6,12 @@ namespace violet {
 
 Director::~Director() = default;
 
-// Blocks of killed jobs stand in the queue, too. They are no choice, and go
+// Blocks of ended jobs stand in the queue, too. They are no choice, and go
 // when they have come to the front, as they do without a director.
 JobBlock* Director::next(Queue<JobBlock>& queue) noexcept {
-  while (!queue.empty() && queue.front().ended()) queue.pop_front().drop();
+  while (!queue.empty() && queue.front().ended()) {
+    queue.pop_front().leave_queue();
+  }
   ready_.clear();
   queue.each([this](JobBlock& job) {
     if (!job.ended()) ready_.push_back(&job);

@@ -37,7 +37,7 @@ bool JobEndEvent::attempt_end() noexcept {
 }
 
 void JobEndEvent::stand_by() noexcept {
-  if (target_ == nullptr || target_->over() || in_list()) return;
+  if (target_ == nullptr || in_list()) return;
   target_->joiners_.push_back(*this);
 }
 

@@ -33,6 +33,7 @@
 namespace violet {
 
 class Cleanup;
+class Director;
 struct Dying;
 class Errand;
 class Group;
@@ -157,6 +158,7 @@ class JobBlock : public QueueLink<JobBlock>,
   friend class Loop;
   friend class Shielded;
   friend class Cleanup;
+  friend class Director;
   friend class Errand;
   friend struct Dying;
   friend void wake(Stack& job) noexcept;

@@ -511,11 +511,14 @@ bool ProcessEndEvent::attempt() noexcept {
     return true;
   }
   if (process_->child_.ended()) return complete();
-  auto& waiting = process_->waiting_;
-  if (!in_list()) waiting.push_back(*this);
-  if (&waiting.front() != this) return false;
+  stand_by();
+  if (&process_->waiting_.front() != this) return false;
   const bool ended = slot_ != nullptr ? hears_descriptor() : hears_signal();
   return ended && complete();
+}
+
+void ProcessEndEvent::stand_by() noexcept {
+  if (process_ != nullptr && !in_list()) process_->waiting_.push_back(*this);
 }
 
 bool ProcessEndEvent::hears_descriptor() noexcept {

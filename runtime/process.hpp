@@ -199,6 +199,7 @@ class [[nodiscard]] ProcessEndEvent : public SlotEvent,
       : SlotEvent(std::move(other)), process_(other.process_) {}
 
   bool attempt() noexcept override;
+  void stand_by() noexcept;
   void undo() noexcept override;
   void describe(Description& out) const override;
   int error() const noexcept { return error_; }

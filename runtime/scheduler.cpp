@@ -201,7 +201,7 @@ void Loop::turn(TimePoint deadline) noexcept {
   hear(deadline);
   JobBlock* job = director_->next(ready_);
   if (job == nullptr) return;
-  if (job->ended()) return job->leave_queue();
+  if (job->ended()) return job->leave_queue();  // the choice was to kill it
   if (job->top == nullptr) {
     begin(*job);
   } else {

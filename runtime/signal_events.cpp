@@ -50,6 +50,12 @@ bool SignalEvent::attempt() noexcept {
   return waits() ? false : wait();
 }
 
+void SignalEvent::stand_by() noexcept {
+  if (signals_ == nullptr || waits()) return;
+  if (!internal::begin_hearing(loop_of(*job()), *this)) return;
+  signals_->waiting_.push_back(*this);
+}
+
 /// Stands in the line. A signal that came before its loop listened would wake
 /// nobody, so it is asked for once more.
 bool SignalEvent::wait() noexcept {

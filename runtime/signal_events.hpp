@@ -63,6 +63,7 @@ class [[nodiscard]] SignalEvent final : public Event,
         signals_(other.signals_) {}
 
   bool attempt() noexcept override;
+  void stand_by() noexcept;
   void undo() noexcept override;
   void describe(Description& out) const override;
   int error() const noexcept { return error_; }

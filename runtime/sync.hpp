@@ -539,6 +539,9 @@ class [[nodiscard]] ConditionEvent final : public GrantEvent,
         mutex_(other.mutex_),
         lock_(other.lock_) {}
   bool attempt() noexcept override;
+  void stand_by() noexcept {
+    if (state() == State::kIdle) begin();  // it waits in any case
+  }
   void undo() noexcept override;
   void describe(Description& out) const override;
   void result();
@@ -558,9 +561,6 @@ class [[nodiscard]] ConditionEvent final : public GrantEvent,
 ///
 ///   auto lock = co_await mutex.lock();
 ///   while (items.empty()) co_await condition.wait(lock);
-///
-/// Who changes it holds the mutex, too: a job that has just asked may let
-/// others go first before it waits.
 ///
 /// Lifetime: the mutex outlives it.
 class Condition {

@@ -22,6 +22,8 @@
 #include "../runtime/generator.hpp"
 #include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
+#include "../runtime/sync.hpp"
+#include "../runtime/testing.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
 
@@ -484,9 +486,15 @@ TEST_CASE("any: a receive beside a send does not rob who stands in line",
     for (int i = 0; i < 100; i += 2) {
       co_await yield_now();
       co_await channel.send(i);
-      const auto done =
-          co_await violet::any(channel.send(i + 1), channel.recv());
-      CHECK(done.index() == 0);
+      if (i % 4 == 0) {
+        const auto done =
+            co_await violet::any(channel.send(i + 1), channel.recv());
+        CHECK(done.index() == 0);
+      } else {
+        const auto done =
+            co_await violet::any(channel.recv(), channel.send(i + 1));
+        CHECK(done.index() == 1);
+      }
     }
     channel.close();
     co_await join(job);
@@ -547,6 +555,80 @@ TEST_CASE("any: a failure that is found on the way breaks no channel",
     co_await others.join();
     CHECK(got == 1);
   });
+}
+
+TEST_CASE(
+    "any: a group hears of a failure that an any() has left, in any order",
+    "[combine]") {
+  const auto body = []() -> Task<> {
+    Flag over;
+    Flag never;
+    const auto fails = [&]() -> Task<> {
+      co_await violet::sleep(1ms);
+      over.set();
+      throw std::runtime_error("on purpose");
+    };
+    const auto victim = [&]() -> Task<> { co_await never.wait(); };
+    const auto watches = [&](Job<> watched) -> Task<> {
+      (void)co_await violet::any(over.wait(), join(watched));
+    };
+    TaskGroup group;
+    const Job<> watched = group.spawn(fails);
+    group.spawn(victim);
+    TaskGroup others;
+    others.spawn(watches, watched);
+    co_await others.join();
+    std::string told;
+    try {
+      co_await group.join();
+    } catch (const std::runtime_error& e) {
+      told = e.what();
+    }
+    if (told != "on purpose") throw std::logic_error("told " + told);
+  };
+  testing::play(body);
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    testing::play(body, testing::Seed(seed));
+  }
+  CHECK(testing::explore(body).runs > 1);
+  (void)errors_of([&] { testing::kill_everywhere(body); });
+}
+
+TEST_CASE("any: who joins again what it has left is found in time",
+          "[combine]") {
+  constexpr std::uint8_t kBudgets[] = {0, 1, 2, 32};
+  for (const std::uint8_t budget : kBudgets) {
+    CAPTURE(int{budget});
+    const auto body = []() -> Task<> {
+      Flag over;
+      bool survived = false;
+      const auto fails = [&]() -> Task<> {
+        co_await violet::sleep(1ms);
+        over.set();
+        throw std::runtime_error("on purpose");
+      };
+      const auto sibling = [&]() -> Task<> {
+        co_await violet::sleep(10ms);
+        survived = true;
+      };
+      const auto watches = [&](Job<> watched) -> Task<> {
+        (void)co_await violet::any(over.wait(), join(watched));
+        try {
+          co_await join(watched);
+        } catch (const std::runtime_error&) {
+        }
+      };
+      TaskGroup group;
+      const Job<> watched = group.spawn(fails);
+      group.spawn(sibling);
+      TaskGroup others;
+      others.spawn(watches, watched);
+      co_await others.join();
+      co_await group.join();
+      CHECK(survived);
+    };
+    play(body, budget);
+  }
 }
 
 // --------------------------------------------------------------- map_limited

@@ -1033,3 +1033,31 @@ TEST_CASE("terminate: a kill anywhere leaves no child", "[process][kill]") {
       testing::kill_everywhere<Books>(body, check, some_seeds());
   CHECK(counts.kills > 2);
 }
+
+TEST_CASE("process: one that goes tells who has let others go first",
+          "[process]") {
+  LoopOptions options;
+  options.budget = 0;
+  Loop loop(options);
+  std::string told;
+  const auto body = [&]() -> Task<> {
+    auto process = std::make_unique<Process>(Command{"sleep", "60"});
+    const auto waits = [&]() -> Task<> {
+      try {
+        (void)co_await process->wait();
+      } catch (const Misuse& e) {
+        told = e.what();
+      }
+    };
+    const auto destroys = [&]() -> Task<> {
+      process.reset();
+      co_return;
+    };
+    const Job<> one = spawn(waits);
+    const Job<> other = spawn(destroys);
+    co_await join(one);
+    co_await join(other);
+  };
+  loop.run(body());
+  CHECK(contains(told, "the Process is gone"));
+}

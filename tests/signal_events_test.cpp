@@ -657,3 +657,34 @@ TEST_CASE("signal events: signals have names", "[signals]") {
   CHECK(signal_name(SIGWINCH) == "SIGWINCH");
   CHECK(signal_name(4000) == "signal 4000");
 }
+
+TEST_CASE("signal events: Signals that go tell who has let others go first",
+          "[signals]") {
+  const auto body = []() -> Task<> {
+    auto news = std::make_unique<Signals>(std::initializer_list<int>{SIGHUP});
+    std::string told;
+    const auto waits = [&]() -> Task<> {
+      try {
+        (void)co_await news->next();
+      } catch (const Misuse& e) {
+        told = e.what();
+      }
+    };
+    const auto destroys = [&]() -> Task<> {
+      news.reset();
+      co_return;
+    };
+    const Job<> one = spawn(waits);
+    const Job<> other = spawn(destroys);
+    co_await join(one);
+    co_await join(other);
+    CHECK(contains(told, "the Signals is gone"));
+  };
+  constexpr std::uint8_t kBudgets[] = {0, 32};
+  for (const std::uint8_t budget : kBudgets) {
+    LoopOptions options;
+    options.budget = budget;
+    Loop loop(options);
+    loop.run(body());
+  }
+}

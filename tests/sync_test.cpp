@@ -1785,3 +1785,31 @@ TEST_CASE("sync: what was granted to who lets others go first is handed on",
   play(body, 0);
   play(body);
 }
+
+TEST_CASE("sync: a condition that goes tells who has let others go first",
+          "[sync]") {
+  const auto body = []() -> Task<> {
+    Mutex mutex;
+    auto condition = std::make_unique<Condition>(mutex);
+    bool asked = false;
+    std::string told;
+    const auto waits = [&]() -> Task<> {
+      auto lock = co_await mutex.lock();
+      asked = true;
+      try {
+        co_await condition->wait(lock);
+      } catch (const Misuse& e) {
+        told = e.what();
+      }
+      CHECK_FALSE(lock.owns());
+    };
+    const Job<> job = spawn(waits);
+    while (!asked) co_await yield_now();
+    condition.reset();
+    co_await join(job);
+    CHECK(contains(told, "the condition is gone"));
+    CHECK_FALSE(mutex.locked());
+  };
+  play(body, 0);
+  play(body);
+}

@@ -13,7 +13,9 @@
 #include "../runtime/channel.hpp"
 #include "../runtime/combine.hpp"
 #include "../runtime/events.hpp"
+#include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
+#include "../runtime/sync.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
 
@@ -30,18 +32,22 @@ Task<> long_nap(Duration duration) {
   co_await violet::sleep(duration);
 }
 
-/// Lets others go first, again and again.
+/// Lets others go first, again and again or so many times. Never completes.
 class Behind final : public Event {
  public:
-  Behind() noexcept {}
-  Behind(Behind&& other) noexcept : Event(std::move(other)) {}
+  explicit Behind(int times = 1 << 30) noexcept : times_(times) {}
+  Behind(Behind&& other) noexcept
+      : Event(std::move(other)), times_(other.times_) {}
   bool attempt() noexcept override {
-    go_behind();
+    if (times_-- > 0) go_behind();
     return false;
   }
   void undo() noexcept override {}
   void describe(Description& out) const override { out.text = "behind"; }
   void result() const noexcept {}
+
+ private:
+  int times_;
 };
 
 }  // namespace
@@ -828,4 +834,42 @@ TEST_CASE("deadline: one that goes leaves its last moment", "[within]") {
     co_await join(job);
   });
   CHECK(elapsed == 2s);
+}
+
+TEST_CASE("within: what stands behind one that lets others go first is known",
+          "[within]") {
+  // The second part of each is not reached before its source goes.
+  play([]() -> Task<> {
+    auto channel = std::make_unique<Channel<int>>(0);
+    auto deadline = std::make_unique<Deadline>(2s);
+    Flag flag;
+    std::string told;
+    const auto receives = [&]() -> Task<> {
+      try {
+        co_await any(Behind(1), channel->recv());
+      } catch (const Misuse& e) {
+        told = e.what();
+      }
+    };
+    const auto limited = [&]() -> Task<> {
+      const auto done =
+          co_await any(Behind(1), within(*deadline, violet::sleep(1h)));
+      CHECK(done.index() == 1);
+    };
+    const auto waits = [&]() -> Task<> {
+      const auto done = co_await any(Behind(1), flag.wait());
+      CHECK(done.index() == 1);
+    };
+    TaskGroup group;
+    group.spawn(receives);
+    group.spawn(limited);
+    group.spawn(waits);
+    co_await yield_now();
+    channel.reset();
+    deadline.reset();
+    flag.set();
+    flag.clear();
+    co_await group.join();
+    CHECK(contains(told, "the channel was destroyed while a job waited"));
+  });
 }
