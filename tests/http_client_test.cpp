@@ -721,6 +721,242 @@ TEST_CASE("http client: a reply is done when its request is",
   });
 }
 
+TEST_CASE("http client: read() into memory, too, ends when the request is out",
+          "[http][client]") {
+  // The end of the reply comes in a piece of its own.
+  for (const bool until_close : {false, true}) {
+    for (const bool fails : {false, true}) {
+      CAPTURE(until_close, fails);
+      play_everywhere([&]() -> Task<> {
+        std::string arrived;
+        Server server([&](Peer& peer) -> Task<> {
+          co_await peer.head();
+          if (until_close) {
+            co_await peer.say("HTTP/1.1 200 OK\r\n\r\nok");
+            co_await violet::sleep(5ms);
+            co_await peer.stream.shutdown();
+          } else {
+            co_await peer.say(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                "2\r\nok\r\n");
+            co_await violet::sleep(5ms);
+            co_await peer.say("0\r\n\r\n");
+          }
+          http::BodyReader body(peer.stream, kChunks);
+          arrived = co_await body.read_all(100);
+        });
+        Client client;
+        const auto writes = [&](http::BodyWriter& out) -> Task<> {
+          co_await out.write("hello ");
+          co_await violet::sleep(20ms);
+          if (fails) throw_system(EIO, "read the disk");
+          co_await out.write("world");
+        };
+        http::Request request("POST", server.url());
+        request.body(writes);
+        std::string told;
+        {
+          Response reply = co_await client.send(std::move(request));
+          const auto reads = [&]() -> Task<std::string> {
+            std::string text;
+            char room[10];
+            for (;;) {
+              const std::size_t got =
+                  co_await reply.read(std::span<char>(room));
+              if (got == 0) co_return text;
+              text.append(room, got);
+            }
+          };
+          told = co_await outcome(reads());
+        }
+        co_await settle();
+        CHECK(contains(told, fails ? "read the disk" : "ok"));
+        CHECK(arrived == (fails ? "" : "hello world"));
+      });
+    }
+  }
+}
+
+TEST_CASE("http client: small pieces that nobody reads have a limit, too",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      co_await peer.head();
+      co_await peer.answer("ok");
+      co_await forever();
+    });
+    ClientOptions options;
+    options.stall_time = 2s;
+    Client client(options);
+    const auto writes = lines(5'000'000);
+    http::Request request("POST", server.url());
+    request.body(writes);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(contains(said, "send body within 2"));
+  });
+}
+
+TEST_CASE("http client: nothing follows a body of which a part is missing",
+          "[http][client]") {
+  for (const bool counted : {false, true}) {
+    play_simulated([&]() -> Task<> {
+      Server server([](Peer& peer) -> Task<> {
+        co_await peer.head();
+        co_await peer.answer("ok");
+        co_await violet::sleep(1s);
+        for (;;) (void)co_await peer.stream.read_exactly(1);
+      });
+      Client client;
+      const std::string big(20'000'000, 'x');
+      const auto gives_up = [&](http::BodyWriter& out) -> Task<> {
+        co_await within(100ms, out.write(big));
+        co_await violet::sleep(2s);
+        co_await out.write("the end");
+      };
+      http::Request request("POST", server.url());
+      if (counted) {
+        request.body(gives_up, big.size() + 7);
+      } else {
+        request.body(gives_up);
+      }
+      const std::string said =
+          co_await outcome(send(client, std::move(request)));
+      CHECK(contains(said, "has cut one of its writes short"));
+      CHECK(contains(said, server.url()));
+      CHECK(client.pool().idle() == 0);
+    });
+  }
+}
+
+TEST_CASE(
+    "http client: a function that swallows a broken connection hides none",
+    "[http][client]") {
+  for (const bool throws : {false, true}) {
+    for (const bool used : {false, true}) {
+      play_simulated([&]() -> Task<> {
+        Server server([&](Peer& peer) -> Task<> {
+          if (used && peer.nth == 0) {
+            co_await peer.request();
+            co_await peer.answer("first");
+            (void)co_await peer.head();
+            testing::network().reset(peer.stream.fd());
+          } else if (used) {
+            co_await peer.request();
+            co_await peer.answer("second");
+          } else {
+            (void)co_await peer.head();
+            co_await peer.answer("ok");
+            testing::network().reset(peer.stream.fd());
+          }
+        });
+        Client client;
+        std::string said;
+        if (used) said = co_await outcome(get(client, server.url()));
+        const std::string big(1'000'000, 'x');
+        const auto swallows = [&](http::BodyWriter& out) -> Task<> {
+          for (int i = 0; i < 5; ++i) {
+            bool failed = false;
+            try {
+              co_await out.write(big);
+            } catch (const std::system_error&) {
+              failed = true;
+            }
+            if (failed && throws) throw std::logic_error("upload failed");
+            if (failed) co_return;
+          }
+        };
+        http::Request request("PUT", server.url());
+        request.body(swallows, 5 * big.size()).repeatable(true);
+        said = co_await outcome(send(client, std::move(request)));
+        CAPTURE(throws, used, said);
+        CHECK(said == (used ? "200 second" : "200 ok"));
+      });
+    }
+  }
+}
+
+TEST_CASE("http client: who reads until it is done hears what failed the body",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      (void)co_await peer.head();
+      co_await peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+      co_await violet::sleep(1s);
+      co_await peer.say("ok");
+      co_await forever();
+    });
+    Client client;
+    const auto fails = [](http::BodyWriter& out) -> Task<> {
+      co_await out.write("hello");
+      co_await violet::sleep(500ms);
+      throw_system(EIO, "read the disk");
+    };
+    http::Request request("POST", server.url());
+    request.body(fails);
+    Response reply = co_await client.send(std::move(request));
+    const auto reads = [&]() -> Task<std::string> {
+      while (!reply.done()) (void)co_await reply.read();
+      co_return "done";
+    };
+    std::string said = co_await outcome(reads());
+    CHECK(contains(said, "read the disk"));
+    said = co_await outcome(reads());  // and again
+    CHECK(contains(said, "read the disk"));
+  });
+}
+
+TEST_CASE("http client: any number of connections to one server may be asked",
+          "[http][client]") {
+  play_everywhere([]() -> Task<> {
+    Server server(answer_all);
+    ClientOptions options;
+    options.max_per_host = 0;
+    Client client(options);
+    const std::string said = co_await outcome(get(client, server.url("/a")));
+    CHECK(said == "200 /a");
+  });
+}
+
+TEST_CASE("http client: what comes slowly with a redirect does not delay it",
+          "[http][client]") {
+  const Duration took = play_simulated([]() -> Task<> {
+    Server server([](Peer& peer) -> Task<> {
+      const std::string head = co_await peer.head();
+      if (!head.starts_with("GET /a")) {
+        co_await peer.answer("here");
+        co_return;
+      }
+      co_await peer.say(
+          "HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 100\r\n\r\n");
+      for (int i = 0; i < 100; ++i) {
+        co_await peer.say("x");
+        co_await violet::sleep(1s);
+      }
+    });
+    ClientOptions options;
+    options.stall_time = 3s;
+    Client client(options);
+    const std::string said = co_await outcome(get(client, server.url("/a")));
+    CHECK(said == "200 here");
+  });
+  CHECK(took < 5s);
+}
+
+TEST_CASE("http client: a head that nobody takes has a limit",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    const Listener listener("127.0.0.1", 0);  // nobody accepts
+    ClientOptions options;
+    options.stall_time = 2s;
+    Client client(options);
+    http::Request request("GET",
+                          concat({"http://", listener.address().text(), "/"}));
+    request.field("X", std::string(30'000'000, 'x'));
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(contains(said, "send within 2"));
+  });
+}
+
 TEST_CASE("http client: a success asks for a body that was held back",
           "[http][client]") {
   play_everywhere([]() -> Task<> {

@@ -466,11 +466,14 @@ Task<> Get::fetch_some(http::Client& client, const File& part,
   if (may_pass(reply.status())) settings_.refuse("GET", reply);
   const auto where = http::parse_content_range(
       reply.fields().find("Content-Range").value_or(""));
-  // A server need not say how much there is beside what it sends.
-  const std::uint64_t size = book_.version().size;
+  // A server need not say how much there is beside what it sends, if it says
+  // otherwise that it is the same.
+  const Version& known = book_.version();
+  const bool told =
+      where && (where->size || !known.tag.empty() || !known.modified.empty());
   const bool same =
-      reply.status() == 206 && where &&
-      version_of(reply, where->size.value_or(size)) == book_.version();
+      reply.status() == 206 && told &&
+      version_of(reply, where->size.value_or(known.size)) == known;
   if (!same) {
     const bool gone =
         reply.status() >= 400 && reply.status() != 412 && reply.status() != 416;

@@ -13,6 +13,7 @@ namespace violet::http {
 namespace {
 
 using violet::internal::into;
+using violet::internal::keep;
 using violet::internal::Outcome;
 
 class ClientCategory final : public std::error_category {
@@ -200,8 +201,10 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   const Url& url() const noexcept { return request_.url(); }
   const BodyReader& body() const noexcept { return *body_; }
 
-  /// True once nothing more comes, or goes out.
-  bool done() const noexcept { return body_->done() && sending_.ended(); }
+  /// True once all has come in, and all has gone out.
+  bool done() const noexcept {
+    return body_->done() && sending_.ended() && !sending_has_failed();
+  }
 
   /// "GET http://127.0.0.1/"
   std::string name() const {
@@ -227,18 +230,22 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   Task<> send_with_body();
   Task<> keep_sending();
   Task<> send_watched();
-  Task<> send_or_fail();
   Task<> sending_ends();
   bool holds_body_back() const noexcept;
   Task<> send_body();
+  Task<> call_writer(BodyWriter& body);
   Task<> send_file();
   Task<> watch_sending();
   Task<> flush();
+  template <class Event>
+  Task<> in_time(Event event);
   void write_head(std::string& out) const;
 
   Task<> read_head(Duration limit);
   Task<> finish();
+  bool sending_has_failed() const noexcept;
   void give_back() noexcept;
+  bool may_be_kept() const noexcept { return sent_ && head().keeps_alive; }
   template <class Read>
   auto limited(Read read)
       -> Task<std::remove_cvref_t<decltype(read().result())>>;
@@ -354,8 +361,8 @@ Task<> RoundTrip::send() {
   const bool has_text = request_.from_ == Request::BodyFrom::kText;
   const bool at_once =
       !holds_body_back() && has_text && request_.text_.size() <= kAtOnce;
-  co_await loan_.stream().write(head);
-  if (at_once) co_await loan_.stream().write(request_.text_);
+  co_await in_time(loan_.stream().write(head));
+  if (at_once) co_await in_time(loan_.stream().write(request_.text_));
   if (request_.from_ == Request::BodyFrom::kNone || at_once) {
     co_await flush();
     sent_ = true;
@@ -365,10 +372,15 @@ Task<> RoundTrip::send() {
 }
 
 Task<> RoundTrip::flush() {
-  const bool out = co_await within(options_.stall_time, loan_.stream().flush());
-  if (!out) {
-    throw_system(ETIMEDOUT, concat({"send", limit_text(options_.stall_time)}));
-  }
+  co_await in_time(loan_.stream().flush());
+}
+
+template <class Event>
+Task<> RoundTrip::in_time(Event event) {
+  auto sends = within(options_.stall_time, std::move(event));
+  const auto out = co_await std::move(sends);
+  if (out) co_return;
+  throw_system(ETIMEDOUT, concat({"send", limit_text(options_.stall_time)}));
 }
 
 /// A body that may take long, while the reply is awaited already. One that is
@@ -382,8 +394,10 @@ Task<> RoundTrip::send_with_body() {
     return self->keep_sending();
   };
   sending_ = pool_.jobs().spawn(keeps_sending);
-  co_await any(read_head(Duration::max()), sending_ends());
+  Outcome<void> reading;
+  co_await any(keep(reading, read_head(Duration::max())), sending_ends());
   if (progress_ != Progress::kReplied) {
+    if (!sending_has_failed()) reading.take();
     sending_outcome_.take();
   } else if (head().status / 100 == 2) {
     asked_for_body_.set();
@@ -399,17 +413,14 @@ Task<> RoundTrip::keep_sending() {
   co_await into(watched, send_watched());
   if (watched.error) sending_outcome_ = watched;
   if (!sending_outcome_.error || progress_ != Progress::kReplied) co_return;
+  // What lies in the stream's buffer is no use any more.
   std::error_code unheard;
-  co_await loan_.stream().shutdown(unheard);
+  loan_.stream().connection().shutdown(Half::kSending, unheard);
 }
 
 Task<> RoundTrip::send_watched() {
-  co_await any(send_or_fail(), watch_sending());
-}
-
-// A failure is kept before anybody could kill who is to tell it.
-Task<> RoundTrip::send_or_fail() {
-  co_await into(sending_outcome_, send_body());
+  // A failure is kept before anybody could kill who is to tell it.
+  co_await any(keep(sending_outcome_, send_body()), watch_sending());
 }
 
 Task<> RoundTrip::sending_ends() {
@@ -435,17 +446,29 @@ Task<> RoundTrip::send_body() {
   }
   BodyWriter body(loan_.stream(), request_.framing());
   if (request_.from_ == Request::BodyFrom::kFunction) {
-    begun_ = true;
-    Outcome<void> outcome;
-    co_await into(outcome, request_.call_(request_.function_, body));
-    own_fault_ = outcome.error && !body.broken();
-    outcome.take();
+    co_await call_writer(body);
   } else {
     co_await body.write(request_.text_);
   }
   co_await body.finish();
   co_await loan_.stream().flush();
   sent_ = true;
+}
+
+/// Whatever the function makes of it, if the connection has ended, that is why
+/// the body is not out.
+Task<> RoundTrip::call_writer(BodyWriter& body) {
+  begun_ = true;
+  Outcome<void> outcome;
+  co_await into(outcome, request_.call_(request_.function_, body));
+  if (body.failure()) std::rethrow_exception(body.failure());
+  own_fault_ = outcome.error != nullptr;
+  outcome.take();
+  if (!body.broken()) co_return;
+  throw_error(Misuse(
+      concat({"violet: the function that writes the body of ", name(),
+              " has cut one of its writes short and gone on: a part of that "
+              "may be out, so nothing can follow; let it throw"})));
 }
 
 Task<> RoundTrip::send_file() {
@@ -499,15 +522,19 @@ Task<> RoundTrip::read_head(Duration limit) {
 /// has said all it had to say may end that.
 Task<> RoundTrip::finish() {
   co_await sending_ends();
-  const std::exception_ptr error = std::exchange(sending_outcome_.error, {});
   give_back();
-  if (error && !server_ended(error)) fail(error);
+  if (sending_has_failed()) fail(sending_outcome_.error);
+}
+
+bool RoundTrip::sending_has_failed() const noexcept {
+  const std::exception_ptr& error = sending_outcome_.error;
+  return error && !server_ended(error);
 }
 
 /// The reply has been read. Whatever else has come answers nothing.
 void RoundTrip::give_back() noexcept {
   Loan loan(std::move(loan_));
-  if (sent_ && head().keeps_alive) loan.keep();
+  if (may_be_kept()) loan.keep();
 }
 
 /// One read with a limit, which does not count while the request is under way:
@@ -525,8 +552,7 @@ auto RoundTrip::limited(Read read)
     std::optional<Value> value;
     if (!outcome.error) value = outcome.take();
     if (value) co_return *value;
-    const std::exception_ptr& why = sending_outcome_.error;
-    if (why && !server_ended(why)) fail(why);
+    if (sending_has_failed()) fail(sending_outcome_.error);
     if (outcome.error) fail(outcome.error);
     if (sends) continue;
     throw_system(ETIMEDOUT, concat({name(), ": read body",
@@ -547,22 +573,23 @@ Task<std::string_view> RoundTrip::read() {
 }
 
 Task<std::size_t> RoundTrip::read(std::span<char> into) {
-  if (body_->done()) {
-    co_await finish();
-    co_return 0;
+  if (!body_->done()) {
+    const auto next = [this, into] { return body_->read(into); };
+    const std::size_t count = co_await limited(next);
+    if (done()) give_back();  // at once
+    if (count > 0 || into.empty()) co_return count;
   }
-  const auto next = [this, into] { return body_->read(into); };
-  const std::size_t count = co_await limited(next);
-  if (done() && !sending_outcome_.error) co_await finish();  // at once
-  co_return count;
+  co_await finish();
+  co_return 0;
 }
 
 Task<> RoundTrip::drain() {
   constexpr std::uint64_t kLittle = 64 * 1024;
+  if (!may_be_kept()) co_return;
+  Deadline limit(options_.stall_time);
   while (!body_->done() && body_->count() <= kLittle) {
     std::error_code broken;
-    const auto piece =
-        co_await within(options_.stall_time, body_->read(broken));
+    const auto piece = co_await within(limit, body_->read(broken));
     if (!piece || broken) co_return;
   }
   if (body_->done()) give_back();

@@ -49,7 +49,7 @@ void Loan::keep() noexcept {
 
 Pool::Pool(const PoolOptions& options) : options_(options) {
   if (options_.max_per_host == 0) {
-    options_.max_per_host = std::numeric_limits<std::size_t>::max();
+    options_.max_per_host = std::numeric_limits<std::ptrdiff_t>::max();
   }
   // One that there was no memory to watch is looked at when it is lent.
   jobs_.on_failure([](const FailedJob&) {});

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "../../runtime/shield.hpp"
+
 namespace violet::http {
 
 // ---------------------------------------------------------------------- heads
@@ -119,17 +121,28 @@ std::string_view BodyFramer::end() {
 
 Task<> BodyWriter::write(std::string_view piece) {
   const std::string_view before = framer_.before(piece.size());
-  broken_ = true;
-  if (!before.empty()) co_await stream_->write(before);
-  if (!piece.empty()) co_await stream_->write(piece);
-  broken_ = false;
+  co_await put(before, piece);
 }
 
 Task<> BodyWriter::finish() {
   const std::string_view last = framer_.end();
+  co_await put(last, {});
+}
+
+Task<> BodyWriter::put(std::string_view first, std::string_view second) {
+  broken_ = broken();
+  writes_ = true;
+  using violet::internal::into;
+  violet::internal::Outcome<void> outcome;
+  if (!first.empty()) co_await into(outcome, stream_->write(first));
+  if (!second.empty() && !outcome.error) {
+    co_await into(outcome, stream_->write(second));
+  }
+  writes_ = false;
+  if (!outcome.error) co_return;
   broken_ = true;
-  if (!last.empty()) co_await stream_->write(last);
-  broken_ = false;
+  if (!failure_) failure_ = outcome.error;
+  outcome.take();
 }
 
 }  // namespace violet::http

@@ -287,13 +287,19 @@ class BodyWriter {
   /// Bytes that have been written.
   std::uint64_t count() const noexcept { return framer_.count(); }
 
-  /// True from the beginning of a write until it has ended well: after one
-  /// that the stream has failed.
-  bool broken() const noexcept { return broken_; }
+  /// What the stream has thrown in a write; null if it has failed none.
+  const std::exception_ptr& failure() const noexcept { return failure_; }
+
+  /// True once a write has ended in any way but well: a part of it may be out.
+  bool broken() const noexcept { return broken_ || writes_; }
 
  private:
+  Task<> put(std::string_view first, std::string_view second);
+
   const Stream* stream_;
   BodyFramer framer_;
+  std::exception_ptr failure_;
+  bool writes_ = false;  // since it began, or for ever if it was killed
   bool broken_ = false;
 };
 
