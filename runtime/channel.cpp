@@ -52,7 +52,7 @@ bool ChannelCore::enter_senders(ChannelEvent& sender) noexcept {
   sender.set(Passage::kInLine);
   senders_.push_back(sender);
   ++offered_;
-  if (next_ != nullptr && !serves_itself(*next_)) grant_next();
+  if (next_ != nullptr) grant_next();
   return false;
 }
 
@@ -77,7 +77,7 @@ void ChannelCore::leave_senders(ChannelEvent& sender) noexcept {
 // ----------------------------------------------------------------- receivers
 
 bool ChannelCore::enter_receivers(ChannelEvent& receiver) noexcept {
-  if (may_take() && !serves_itself(receiver)) return true;
+  if (may_take()) return true;
   if (closed()) [[unlikely]] {
     if (available() == 0) {
       receiver.set(state_);
@@ -88,20 +88,6 @@ bool ChannelCore::enter_receivers(ChannelEvent& receiver) noexcept {
   receivers_.push_back(receiver);
   if (next_ == nullptr) next_ = &receiver;
   return false;
-}
-
-/// True if the only items that no one ahead has been granted are offered by
-/// the same job, by sends beside this receive: those are undone if this is
-/// carried out, except without a buffer, where it takes the item from them.
-bool ChannelCore::serves_itself(const ChannelEvent& receiver) const noexcept {
-  if (granted_ == 0 || capacity_ == 0) return false;
-  std::size_t others = count_;
-  for (ChannelEvent* sender = senders_.first();
-       sender != nullptr && others <= granted_;
-       sender = senders_.next(*sender)) {
-    if (sender->job() != receiver.job()) ++others;
-  }
-  return others <= granted_;
 }
 
 /// A grant that is not used goes to the next in line.
@@ -163,8 +149,10 @@ void ChannelCore::dismiss_everyone() noexcept {
   for (auto* handles : {&sender_handles_, &receiver_handles_}) {
     while (!handles->empty()) handles->pop_front().channel_ = nullptr;
   }
+  // Closed and empty, it has told those in line; the others hear the same.
+  const Passage why = closed() && count_ == 0 ? state_ : Passage::kDestroyed;
   for (auto* line : {&senders_, &receivers_, &standing_by_}) {
-    while (!line->empty()) dismiss(line->pop_front(), Passage::kDestroyed);
+    while (!line->empty()) dismiss(line->pop_front(), why);
   }
 }
 

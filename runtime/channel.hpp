@@ -196,7 +196,6 @@ class ChannelCore {
   void close(Passage why) noexcept;
   void leave_senders(ChannelEvent& sender) noexcept;
   void leave_receivers(ChannelEvent& receiver) noexcept;
-  bool serves_itself(const ChannelEvent& receiver) const noexcept;
   void grant_next() noexcept;
   void end_receivers() noexcept;
   static void dismiss(ChannelEvent& event, Passage why) noexcept;
@@ -204,8 +203,7 @@ class ChannelCore {
   // Receivers in line, in the order in which they came. The first granted_ of
   // them have a grant; next_ is the one behind these, null if there is none.
   // Never more than available() are granted, and while somebody is next
-  // exactly as many, but for what its own job offers (see serves_itself). Once
-  // the channel is closed and empty, nobody is in line.
+  // exactly as many. Once the channel is closed and empty, nobody is in line.
   List<ChannelEvent, ChannelEvent> receivers_;
   ChannelEvent* next_ = nullptr;
   std::size_t granted_ = 0;

@@ -379,8 +379,9 @@ class [[nodiscard]] AnyEvent final : public Event {
 
 /// Waits until one of several events completes. They are tried in order, and
 /// only the first that can complete is carried out: of two listeners, the one
-/// that is not taken keeps its client. Where a send and a receive stand at one
-/// channel without a buffer, they may serve each other, and the first is told.
+/// that is not taken keeps its client. Beside a send to the same channel a
+/// receive may come out of its turn; without a buffer the two may serve each
+/// other, and the first is told.
 /// Returns: a variant of what they yield; index() tells which it was.
 /// Throws: what that one throws.
 /// Kill: as of the events.
@@ -455,7 +456,7 @@ class CallOne {
 }  // namespace internal
 
 /// Runs `function(item)`, which returns a task, for each item of a range, at
-/// most `limit` at a time.
+/// most `limit` at a time; a job that one of them spawns counts, too.
 /// Returns: a vector of the results, in the order of the items.
 /// Throws: the first failure; the others are killed, the rest never begin.
 /// Lifetime: the items and the function are kept until the end.

@@ -71,7 +71,12 @@ void TaskGroup::start_delayed() noexcept {
     ++running_;
     loop().start(job);
   }
-  if (running_ < limit_) WaitEvent::wake_all(room_);
+  tell_of_room();
+}
+
+/// One is enough: who leaves the line, with room or without, tells the next.
+void TaskGroup::tell_of_room() noexcept {
+  if (running_ < limit_ && !room_.empty()) wake(*room_.front().job());
 }
 
 std::vector<std::exception_ptr> TaskGroup::failures() {
@@ -134,7 +139,7 @@ bool TaskGroup::JoinEvent::attempt() noexcept {
   if (group_ == nullptr) return true;
   if (group_->holds(static_cast<JobBlock&>(*job()))) {
     error_ = EDEADLK;
-    return true;
+    return complete(true);
   }
   if (closes_ && !std::exchange(asked_, true)) {
     group_->set_door(Door::kEnding);
@@ -173,6 +178,12 @@ void TaskGroup::JoinEvent::result() {
 bool TaskGroup::RoomEvent::attempt() noexcept {
   if (group_ == nullptr) return true;
   return complete(group_->running_ < group_->limit_);
+}
+
+void TaskGroup::RoomEvent::undo() noexcept {
+  if (!in_list()) return;
+  WaitEvent::undo();
+  group_->tell_of_room();
 }
 
 void TaskGroup::RoomEvent::describe(Description& out) const {

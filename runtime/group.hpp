@@ -193,6 +193,7 @@ class TaskGroup final : public Group {
   void cleaned() noexcept override { left_or_cleaned(); }
   void left_or_cleaned() noexcept;
   void start_delayed() noexcept;
+  void tell_of_room() noexcept;
   void kill_siblings() noexcept;
   bool settled() const noexcept { return empty() && !cleaning(); }
   bool holds(const JobBlock& job) const noexcept;
@@ -267,6 +268,7 @@ class TaskGroup::RoomEvent final : public WaitEvent {
       : WaitEvent(group, group.room_) {}
   RoomEvent(RoomEvent&& other) noexcept : WaitEvent(std::move(other)) {}
   bool attempt() noexcept override;
+  void undo() noexcept override;
   void describe(Description& out) const override;
   void result() const { throw_if_gone(); }
 };

@@ -10,6 +10,7 @@
 
 #include "../runtime/group.hpp"
 #include "../runtime/shield.hpp"
+#include "../runtime/sync.hpp"
 #include "../runtime/within.hpp"
 #include "script.hpp"
 
@@ -538,6 +539,33 @@ TEST_CASE("group: a job may not join the group that it is in", "[group]") {
   });
 }
 
+TEST_CASE("group: who joins his own just when his turn is over is told, too",
+          "[group]") {
+  bool told = false;
+  const auto joins = [&](TaskGroup& group) -> Task<> {
+    Flag set;
+    set.set();
+    for (int i = 0; i < 200; ++i) co_await set.wait();
+    try {
+      co_await group.join();
+    } catch (const Misuse&) {
+      told = true;
+    }
+  };
+  for (int budget : {0, 1, 10, 100}) {
+    World world(static_cast<std::uint8_t>(budget));
+    const auto body = [&]() -> Task<> {
+      TaskGroup group;
+      group.spawn(joins, std::ref(group));
+      co_await violet::sleep(1ms);
+      co_await group.join();  // found the other one's event here
+    };
+    told = false;
+    world.run(body());
+    CHECK(told);
+  }
+}
+
 TEST_CASE("group: outside a job there is no owner", "[group]") {
   CHECK(contains(thrown<Misuse>([] { const TaskGroup group; }),
                  "no loop runs on this thread"));
@@ -574,6 +602,35 @@ TEST_CASE("group: room is the back-pressure", "[group]") {
   });
   CHECK(crowd.most == 2);
   CHECK(crowd.ever == 6);
+}
+
+TEST_CASE("group: of many who wait for room one is told at a time", "[group]") {
+  Crowd crowd;
+  play([&]() -> Task<> {
+    TaskGroup group(1);
+    group.spawn(one_of, std::ref(crowd), 1s);
+    TaskGroup clients;
+    std::vector<int> served;
+    const auto client = [&](int i) -> Task<> {
+      if (i % 3 == 0) {  // gives up, just when there is room or before
+        (void)co_await within(i * 500ms, group.room());
+        co_return;
+      }
+      co_await group.room();
+      served.push_back(i);
+      // One that has asked and needs no room after all must not keep it.
+      if (i % 3 == 1) group.spawn(one_of, std::ref(crowd), 1s);
+    };
+    std::vector<Job<>> jobs;
+    for (int i = 0; i < 12; ++i) jobs.push_back(clients.spawn(client, i));
+    co_await violet::sleep(3500ms);
+    jobs[8].kill();
+    co_await clients.join();
+    co_await group.join();
+    CHECK(served == std::vector<int>{1, 2, 4, 5, 7, 10, 11});
+  });
+  CHECK(crowd.most == 1);
+  CHECK(crowd.ever == 5);
 }
 
 TEST_CASE("group: a failure stops the queue of a limited group", "[group]") {
