@@ -303,6 +303,7 @@ StreamReadEvent::Fetched StreamReadEvent::fetch(std::size_t want,
   if (std::get_if<Heirless<ReadEvent>>(&core.parts().incoming) == nullptr) {
     room = core.room(want);
     if (room.empty()) {
+      undo_incoming();
       error_ = ENOMEM;
       return Fetched::kFailed;
     }

@@ -644,6 +644,157 @@ TEST_CASE("http client: a server that agrees and does not read is told of",
   });
 }
 
+TEST_CASE("http client: a shielded write that nobody reads has a limit, too",
+          "[http][client]") {
+  for (const bool agrees : {false, true}) {
+    const Duration took = play_simulated([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        co_await peer.head();
+        if (agrees) co_await peer.answer("ok");
+        co_await forever();
+      });
+      ClientOptions options;
+      options.stall_time = 2s;
+      Client client(options);
+      const std::string big(20'000'000, 'x');
+      const auto writes = [&](http::BodyWriter& out) -> Task<> {
+        co_await shield(out.write(big));
+      };
+      http::Request request("PUT", server.url());
+      request.body(writes);
+      const std::string said =
+          co_await outcome(send(client, std::move(request)));
+      CHECK(contains(said, "send body within 2"));
+    });
+    CHECK(took < 10s);
+  }
+}
+
+TEST_CASE("http client: a function may fail before its task has begun",
+          "[http][client]") {
+  for (const bool agrees : {false, true}) {
+    const Duration took = play_simulated([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        co_await peer.head();
+        if (agrees) co_await peer.answer("ok");
+        http::BodyReader body(peer.stream, kChunks);
+        co_await body.read_all(100);
+      });
+      Client client;
+      const auto fails = [](http::BodyWriter& out) -> Task<> {
+        throw_system(ECONNRESET, "recv of the other one");
+        return out.finish();
+      };
+      http::Request request("POST", server.url());
+      request.body(fails);
+      const std::string said =
+          co_await outcome(send(client, std::move(request)));
+      CHECK(contains(said, "recv of the other one"));
+    });
+    CHECK(took < 2s);
+  }
+}
+
+TEST_CASE("http client: a body that fails just as the reply comes fails once",
+          "[http][client]") {
+  for (const int status : {200, 303, 404}) {
+    int replies = 0;
+    const auto body = [&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        const std::string head = co_await peer.head();
+        if (head.starts_with("GET /b ")) {
+          co_await peer.answer("b");
+          co_return;
+        }
+        co_await violet::sleep(50ms);
+        std::string reply =
+            concat({"HTTP/1.1 ", status,
+                    " X\r\nLocation: /b\r\nContent-Length: 2\r\n\r\n"});
+        if (status != 200) reply += "ok";
+        co_await peer.say(std::move(reply));
+        http::BodyReader rest(peer.stream, kChunks);
+        std::error_code code;
+        while (!code) (void)co_await rest.read(code);
+        co_await peer.say("ok");
+      });
+      Client client;
+      const auto fails = [](http::BodyWriter& out) -> Task<> {
+        co_await out.write("hello");
+        co_await violet::sleep(50ms);
+        throw_system(EIO, "read the disk");
+      };
+      http::Request request("POST", server.url("/a"));
+      request.body(fails);
+      const TimePoint begin = Loop::current().now();
+      const std::string said =
+          co_await outcome(send(client, std::move(request)));
+      const std::string failed =
+          concat({"POST ", server.url("/a"), ": read the disk: "});
+      const bool own = said.starts_with(failed);
+      const bool reply = said == (status == 303 ? "200 b" : "404 ok");
+      require(own || (status != 200 && reply), said);
+      require(Loop::current().now() - begin < 5s, "the server was not told");
+      replies += reply;
+    };
+    testing::for_seeds(200, body, with_network());
+    CHECK((replies > 0) == (status != 200));
+  }
+}
+
+TEST_CASE("http client: without memory no body is told that is not out",
+          "[http][client]") {
+  int refused = 0;
+  for (int nth = 1; nth < 90; ++nth) {
+    std::string log;
+    bool unread = false;  // the memory was the server's
+    FaultPlan plan;
+    plan.fail_allocation(nth);
+    const auto body = [&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        for (;;) {
+          const std::string head = co_await peer.head();
+          if (head.empty()) co_return;
+          log += head.substr(0, head.find(' ', 5)) + " ";
+          co_await peer.answer("ok");
+          const bool put = head.starts_with("PUT ");
+          const http::Framing ten{http::BodyKind::kLength, 10};
+          http::BodyReader rest(peer.stream, put ? ten : http::Framing());
+          try {
+            log += co_await rest.read_all(100);
+          } catch (const std::bad_alloc&) {
+            unread = true;
+          }
+        }
+      });
+      Client client;
+      const auto writes = [&](http::BodyWriter& out) -> Task<> {
+        for (int i = 0; i < 2; ++i) {
+          try {
+            co_await out.write("hello");
+          } catch (const std::bad_alloc&) {
+            ++refused;
+          }
+        }
+      };
+      http::Request request("PUT", server.url("/a"));
+      request.body(writes, 10);
+      const std::string said =
+          co_await outcome(send(client, std::move(request)));
+      const bool told = said == "200 ok";
+      (void)co_await outcome(get(client, server.url("/b")));
+      const bool whole = log.starts_with("PUT /a hellohello");
+      CAPTURE(nth, said, log);
+      CHECK((whole || unread || !told));
+      CHECK((whole || !contains(log, "helloGET")));
+    };
+    try {
+      play_simulated(body);
+    } catch (const std::exception&) {  // that of the test itself
+    }
+  }
+  CHECK(refused > 0);
+}
+
 TEST_CASE("http client: another connection's reset fails the body at once",
           "[http][client]") {
   for (const bool used : {false, true}) {
@@ -1328,6 +1479,28 @@ TEST_CASE("http client: a redirect with a long body is not read to its end",
   });
 }
 
+TEST_CASE("http client: a redirect that ends with its connection is followed",
+          "[http][client]") {
+  for (const char* length : {"", "Content-Length: 100000000\r\n"}) {
+    const Duration took = play_simulated([&]() -> Task<> {
+      Server server([&](Peer& peer) -> Task<> {
+        const std::string text = co_await peer.request();
+        if (text.starts_with("GET /a ")) {
+          std::string reply = concat(
+              {"HTTP/1.1 302 Found\r\nLocation: /b\r\n", length, "\r\nsee /b"});
+          co_await peer.say(std::move(reply));
+          co_await forever();
+        }
+        co_await peer.answer("b");
+      });
+      Client client;
+      const std::string said = co_await outcome(get(client, server.url("/a")));
+      CHECK(said == "200 b");
+    });
+    CHECK(took < 1s);
+  }
+}
+
 TEST_CASE("http client: a redirect keeps method and body, or drops both",
           "[http][client]") {
   play_simulated([]() -> Task<> {
@@ -1379,6 +1552,21 @@ TEST_CASE("http client: a body that cannot be sent again stops at a redirect",
     said = co_await outcome(send(client, std::move(again)));
     CHECK(said.starts_with("200 PUT /a "));
     CHECK(said.ends_with("\r\n\r\nhello"));
+  });
+}
+
+TEST_CASE("http client: a body that a redirect drops does not stop the next",
+          "[http][client]") {
+  play_simulated([]() -> Task<> {
+    Server server(redirect_all);
+    Client client;
+    const auto writes = [](http::BodyWriter& out) -> Task<> {
+      co_await out.write("hello");
+    };
+    http::Request request("POST", server.url("/to/303/to/307/a"));
+    request.body(writes).repeatable(false);
+    const std::string said = co_await outcome(send(client, std::move(request)));
+    CHECK(said.starts_with("200 GET /a "));
   });
 }
 

@@ -890,6 +890,40 @@ TEST_CASE("stream: when no memory is left, nothing is lost", "[stream]") {
   });
 }
 
+TEST_CASE("stream: a read that is refused memory after a wait waits no more",
+          "[stream]") {
+  testing::play([]() -> Task<> {
+    auto ends = connected_pair();
+    std::string said;
+    const auto reads = [&](Connection conn) -> Task<> {
+      const Stream stream(std::move(conn));
+      for (int i = 0; i < 2; ++i) {
+        std::error_code code;
+        const Piece piece = co_await stream.read(code);
+        said += code ? code.message() : std::string(piece.view());
+        said += ' ';
+        if (code) co_await violet::sleep(1s);
+      }
+    };
+    const Job<> job = spawn(reads, std::move(ends.second));
+    co_await testing::wait_all_blocked();
+    {
+      FaultPlan plan;
+      violet::internal::buffer_pool.clear();
+      class NoBuffer final : public sys::Layer {
+        void* allocate(std::size_t size) noexcept override {
+          return size >= kBuffer ? nullptr : Layer::allocate(size);
+        }
+      };
+      NoBuffer none;
+      co_await ends.first.sendall("line");
+      co_await testing::wait_all_blocked();
+    }
+    co_await join(job);
+    CHECK(said == concat({std::generic_category().message(ENOMEM), " line "}));
+  });
+}
+
 // -------------------------------------------------------------------- writing
 
 TEST_CASE("stream: what is written goes out when it is flushed", "[stream]") {

@@ -203,7 +203,7 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
 
   /// True once all has come in, and all has gone out.
   bool done() const noexcept {
-    return body_->done() && sending_.ended() && !sending_has_failed();
+    return body_->done() && sending_.ended() && !sending_failure();
   }
 
   /// "GET http://127.0.0.1/"
@@ -231,9 +231,11 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   Task<> keep_sending();
   Task<> send_watched();
   Task<> sending_ends();
+  void end_sending() noexcept;
   bool holds_body_back() const noexcept;
   Task<> send_body();
-  Task<> call_writer(BodyWriter& body);
+  Task<> write_body(BodyWriter& body);
+  Task<> call_function(BodyWriter& body);
   Task<> send_file();
   Task<> watch_sending();
   Task<> flush();
@@ -243,7 +245,8 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
 
   Task<> read_head(Duration limit);
   Task<> finish();
-  bool sending_has_failed() const noexcept;
+  std::exception_ptr sending_failure() const noexcept;
+  void throw_if_sending_failed() const;
   void give_back() noexcept;
   bool may_be_kept() const noexcept { return sent_ && head().keeps_alive; }
   template <class Read>
@@ -261,7 +264,10 @@ class RoundTrip : public std::enable_shared_from_this<RoundTrip> {
   bool sent_ = false;       // the whole request is out
   bool begun_ = false;      // the function that writes the body was called
   bool own_fault_ = false;  // and has thrown what is not the connection's
-  Job<> sending_;  // it goes out by this job of the pool's, if it is long
+  // A long body goes out by this job of the pool's. What came of it stands
+  // beside it, unless the job has failed before it could say.
+  Job<> sending_;
+  bool sending_counts_ = false;  // the reply has not made it needless
   Outcome<void> sending_outcome_;
 };
 
@@ -317,6 +323,7 @@ Task<> RoundTrip::try_once() {
   progress_ = Progress::kNothing;
   sent_ = false;
   own_fault_ = false;
+  sending_counts_ = false;
   asked_for_body_.clear();
   Outcome<void> sending;
   co_await into(sending, send());
@@ -390,6 +397,7 @@ Task<> RoundTrip::in_time(Event event) {
 Task<> RoundTrip::send_with_body() {
   co_await flush();
   sending_outcome_.error = nullptr;
+  sending_counts_ = true;
   const auto keeps_sending = [self = shared_from_this()] {
     return self->keep_sending();
   };
@@ -397,30 +405,39 @@ Task<> RoundTrip::send_with_body() {
   Outcome<void> reading;
   co_await any(keep(reading, read_head(Duration::max())), sending_ends());
   if (progress_ != Progress::kReplied) {
-    if (!sending_has_failed()) reading.take();
+    const std::exception_ptr failure = sending_failure();
+    if (failure) std::rethrow_exception(failure);
+    reading.take();
     sending_outcome_.take();
   } else if (head().status / 100 == 2) {
     asked_for_body_.set();
+    if (sending_.ended() && !sent_) end_sending();
   } else {
     stop_sending();
   }
 }
 
-/// What comes of it is told to whoever reads the reply. A server that waits for
-/// what will not come is told so by the end of the stream.
+/// What comes of it is told to whoever reads the reply.
 Task<> RoundTrip::keep_sending() {
   Outcome<void> watched;
   co_await into(watched, send_watched());
   if (watched.error) sending_outcome_ = watched;
-  if (!sending_outcome_.error || progress_ != Progress::kReplied) co_return;
-  // What lies in the stream's buffer is no use any more.
+  if (sending_outcome_.error && progress_ == Progress::kReplied) end_sending();
+}
+
+/// A server that waits for what will not come is told so by the end of the
+/// stream, and so is who writes. What lies in the buffer is no use any more.
+void RoundTrip::end_sending() noexcept {
   std::error_code unheard;
   loan_.stream().connection().shutdown(Half::kSending, unheard);
 }
 
 Task<> RoundTrip::send_watched() {
   // A failure is kept before anybody could kill who is to tell it.
-  co_await any(keep(sending_outcome_, send_body()), watch_sending());
+  Outcome<void> stall;
+  co_await any(keep(sending_outcome_, send_body()),
+               keep(stall, watch_sending()));
+  stall.take();
 }
 
 Task<> RoundTrip::sending_ends() {
@@ -430,6 +447,7 @@ Task<> RoundTrip::sending_ends() {
 /// As a group does at the end of its scope, shields or not: what the function
 /// uses that writes the body may go now.
 void RoundTrip::stop_sending() noexcept {
+  sending_counts_ = false;
   if (sending_.ended()) return;
   const auto here = std::source_location::current();
   Loop::current().kill(*sending_.block(), "its reply has ended it", here, true);
@@ -446,7 +464,7 @@ Task<> RoundTrip::send_body() {
   }
   BodyWriter body(loan_.stream(), request_.framing());
   if (request_.from_ == Request::BodyFrom::kFunction) {
-    co_await call_writer(body);
+    co_await write_body(body);
   } else {
     co_await body.write(request_.text_);
   }
@@ -457,10 +475,10 @@ Task<> RoundTrip::send_body() {
 
 /// Whatever the function makes of it, if the connection has ended, that is why
 /// the body is not out.
-Task<> RoundTrip::call_writer(BodyWriter& body) {
+Task<> RoundTrip::write_body(BodyWriter& body) {
   begun_ = true;
   Outcome<void> outcome;
-  co_await into(outcome, request_.call_(request_.function_, body));
+  co_await into(outcome, call_function(body));
   if (body.failure()) std::rethrow_exception(body.failure());
   own_fault_ = outcome.error != nullptr;
   outcome.take();
@@ -469,6 +487,11 @@ Task<> RoundTrip::call_writer(BodyWriter& body) {
       concat({"violet: the function that writes the body of ", name(),
               " has cut one of its writes short and gone on: a part of that "
               "may be out, so nothing can follow; let it throw"})));
+}
+
+/// In a task of its own, since it may throw before it has made one.
+Task<> RoundTrip::call_function(BodyWriter& body) {
+  co_await request_.call_(request_.function_, body);
 }
 
 Task<> RoundTrip::send_file() {
@@ -496,6 +519,7 @@ Task<> RoundTrip::watch_sending() {
     const bool held_up = slot.writer != nullptr && taken == before;
     quiet = held_up ? quiet + 1 : 0;
   }
+  end_sending();  // a write under a shield ends only so
   throw_system(ETIMEDOUT,
                concat({"send body", limit_text(options_.stall_time)}));
 }
@@ -523,12 +547,19 @@ Task<> RoundTrip::read_head(Duration limit) {
 Task<> RoundTrip::finish() {
   co_await sending_ends();
   give_back();
-  if (sending_has_failed()) fail(sending_outcome_.error);
+  throw_if_sending_failed();
 }
 
-bool RoundTrip::sending_has_failed() const noexcept {
+/// Why the body is not out; null if it is, or need not be.
+std::exception_ptr RoundTrip::sending_failure() const noexcept {
+  if (!sending_counts_) return nullptr;
   const std::exception_ptr& error = sending_outcome_.error;
-  return error && !server_ended(error);
+  if (error) return server_ended(error) ? nullptr : error;
+  return sent_ ? nullptr : sending_.error();
+}
+
+void RoundTrip::throw_if_sending_failed() const {
+  if (const std::exception_ptr error = sending_failure()) fail(error);
 }
 
 /// The reply has been read. Whatever else has come answers nothing.
@@ -552,7 +583,7 @@ auto RoundTrip::limited(Read read)
     std::optional<Value> value;
     if (!outcome.error) value = outcome.take();
     if (value) co_return *value;
-    if (sending_has_failed()) fail(sending_outcome_.error);
+    throw_if_sending_failed();
     if (outcome.error) fail(outcome.error);
     if (sends) continue;
     throw_system(ETIMEDOUT, concat({name(), ": read body",
@@ -585,7 +616,10 @@ Task<std::size_t> RoundTrip::read(std::span<char> into) {
 
 Task<> RoundTrip::drain() {
   constexpr std::uint64_t kLittle = 64 * 1024;
-  if (!may_be_kept()) co_return;
+  const Framing body = body_of(head(), request_.method());
+  const bool little =
+      body.kind != BodyKind::kUntilClose && body.length <= kLittle;
+  if (!may_be_kept() || !little) co_return;
   Deadline limit(options_.stall_time);
   while (!body_->done() && body_->count() <= kLittle) {
     std::error_code broken;
@@ -615,6 +649,7 @@ bool RoundTrip::redirect() {
   if (becomes_get) {
     if (request_.method_ != "HEAD") request_.method_ = "GET";
     request_.drop_body();
+    begun_ = false;
     request_.expects_.reset();
     request_.drop_fields({"Content-Type", "Content-Encoding",
                           "Content-Language", "Content-Location",
@@ -700,7 +735,7 @@ Task<Response> Client::send(Request request) {
   for (int followed = 0;; ++followed) {
     co_await trip->run();
     const std::string from = trip->name();
-    if (options_.max_redirects == 0 || !trip->redirect()) break;
+    if (options_.max_redirects <= 0 || !trip->redirect()) break;
     if (followed == options_.max_redirects) {
       throw_client(ClientError::kManyRedirects,
                    concat({from, ": after ", followed, " redirects"}));

@@ -121,17 +121,23 @@ std::string_view BodyFramer::end() {
 
 Task<> BodyWriter::write(std::string_view piece) {
   const std::string_view before = framer_.before(piece.size());
+  begin();
   co_await put(before, piece);
 }
 
 Task<> BodyWriter::finish() {
   const std::string_view last = framer_.end();
+  begin();
   co_await put(last, {});
 }
 
-Task<> BodyWriter::put(std::string_view first, std::string_view second) {
+// What is counted must be written, also where there is no memory for that.
+void BodyWriter::begin() noexcept {
   broken_ = broken();
   writes_ = true;
+}
+
+Task<> BodyWriter::put(std::string_view first, std::string_view second) {
   using violet::internal::into;
   violet::internal::Outcome<void> outcome;
   if (!first.empty()) co_await into(outcome, stream_->write(first));

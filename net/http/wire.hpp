@@ -294,6 +294,7 @@ class BodyWriter {
   bool broken() const noexcept { return broken_ || writes_; }
 
  private:
+  void begin() noexcept;
   Task<> put(std::string_view first, std::string_view second);
 
   const Stream* stream_;
