@@ -222,8 +222,8 @@ SELDOM = $(foreach o,sys sys_files slots remote job dump error signals \
          $(foreach o,address socket_path socket listener server admission \
          run_server,net/$o.o)
 $(addprefix $B/obj/,$(SELDOM)): OPT := $(patsubst -O2,-Os,$(OPT))
-# Of tests most time goes to the compiler: -O1 takes two thirds of -O2's.
-$(TEST): OPT := $(patsubst -O2,-O1,$(OPT))
+# Of tests most time goes to the compiler: -Og takes half of -O2's.
+$(TEST): OPT := $(patsubst -O2,-Og,$(OPT))
 
 $B/bench/obj/%.o: %.cpp $B/flags | $(FRONT)
 	@mkdir -p $(@D) && echo "  compile $< (to measure)"

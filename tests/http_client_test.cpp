@@ -744,7 +744,7 @@ TEST_CASE("http client: a body that fails just as the reply comes fails once",
 TEST_CASE("http client: without memory no body is told that is not out",
           "[http][client]") {
   int refused = 0;
-  for (int nth = 1; nth < 90; ++nth) {
+  for (std::uint64_t nth = 1; nth < 90; ++nth) {
     std::string log;
     bool unread = false;  // the memory was the server's
     FaultPlan plan;
