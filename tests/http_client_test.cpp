@@ -1479,6 +1479,28 @@ TEST_CASE("http client: a redirect with a long body is not read to its end",
   });
 }
 
+TEST_CASE("http client: nobody hears of a connection that is not watched",
+          "[http][client]") {
+  const auto body = []() -> Task<> {
+    Server server(answer_all);
+    Client client;
+    (void)co_await outcome(get(client, server.url("/a")));
+    co_await violet::sleep(1s);
+  };
+  for (std::uint64_t nth = 1; nth < 60; ++nth) {
+    const std::string said = support::errors_of([&] {
+      FaultPlan plan;
+      plan.fail_allocation(nth);
+      try {
+        play_simulated(body);
+      } catch (const std::exception&) {  // no memory for the test itself
+      }
+    });
+    CAPTURE(nth);
+    CHECK(said.empty());
+  }
+}
+
 TEST_CASE("http client: a redirect that ends with its connection is followed",
           "[http][client]") {
   for (const char* length : {"", "Content-Length: 100000000\r\n"}) {
