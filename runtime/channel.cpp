@@ -19,11 +19,9 @@ void ChannelEvent::stand_by() noexcept {
   channel_->standing_by_.push_back(*this);
 }
 
-bool ChannelEvent::stops_standing_by() noexcept {
-  if (passage() != Passage::kStandsBy) return false;
+void ChannelEvent::leave_standing_by() noexcept {
   channel_->standing_by_.remove(*this);
   set(Passage::kNone);
-  return true;
 }
 
 void ChannelCore::throw_failure(Passage why) {

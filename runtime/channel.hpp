@@ -60,7 +60,11 @@ class ChannelEvent : public Event, public Link<ChannelEvent> {
   bool fresh() const noexcept { return passage() == Passage::kNone; }
 
   /// Is fresh again. Returns: false if it did not stand by.
-  bool stops_standing_by() noexcept;
+  bool stops_standing_by() noexcept {
+    if (passage() != Passage::kStandsBy) return false;
+    leave_standing_by();
+    return true;
+  }
   bool failed() const noexcept { return passage() >= Passage::kClosed; }
   void describe_line(const char* verb, Description& out) const;
 
@@ -68,6 +72,7 @@ class ChannelEvent : public Event, public Link<ChannelEvent> {
 
  private:
   friend class ChannelCore;
+  void leave_standing_by() noexcept;
   void set(Passage passage) noexcept {
     word_ = static_cast<std::uint32_t>(passage);
   }
