@@ -859,6 +859,17 @@ TEST_CASE("stream: what is unread is held in as much memory as it needs",
   });
 }
 
+namespace {
+
+/// Small pieces of memory are left, but none for a stream's buffer.
+class NoBuffer final : public sys::Layer {
+  void* allocate(std::size_t size) noexcept override {
+    return size >= kBuffer ? nullptr : Layer::allocate(size);
+  }
+};
+
+}  // namespace
+
 TEST_CASE("stream: when no memory is left, nothing is lost", "[stream]") {
   in_world([]() -> Task<> {
     Fed fed;
@@ -866,11 +877,6 @@ TEST_CASE("stream: when no memory is left, nothing is lost", "[stream]") {
     {
       FaultPlan plan;
       violet::internal::buffer_pool.clear();
-      class NoBuffer final : public sys::Layer {
-        void* allocate(std::size_t size) noexcept override {
-          return size >= kBuffer ? nullptr : Layer::allocate(size);
-        }
-      };
       NoBuffer none;
       std::error_code code;
       (void)co_await fed.stream.readline(code);
@@ -910,11 +916,6 @@ TEST_CASE("stream: a read that is refused memory after a wait waits no more",
     {
       FaultPlan plan;
       violet::internal::buffer_pool.clear();
-      class NoBuffer final : public sys::Layer {
-        void* allocate(std::size_t size) noexcept override {
-          return size >= kBuffer ? nullptr : Layer::allocate(size);
-        }
-      };
       NoBuffer none;
       co_await ends.first.sendall("line");
       co_await testing::wait_all_blocked();

@@ -323,7 +323,6 @@ Task<> RoundTrip::try_once() {
   progress_ = Progress::kNothing;
   sent_ = false;
   own_fault_ = false;
-  sending_counts_ = false;
   asked_for_body_.clear();
   Outcome<void> sending;
   co_await into(sending, send());
