@@ -159,6 +159,17 @@ struct Frame {
   }
 };
 
+/// Has the processor fetch a frame that is resumed soon: among thousands none
+/// is in its caches, and the first lines are all of most frames. (Were this a
+/// call, g++ 12 would drop it as one without effect.)
+[[gnu::always_inline]] inline void fetch_soon(Frame* frame) noexcept {
+  if (frame == nullptr) return;
+  const char* start = static_cast<const char*>(frame->handle().address());
+  for (std::size_t at = 0; at < 3 * kCacheLineBytes; at += kCacheLineBytes) {
+    __builtin_prefetch(start + at);
+  }
+}
+
 /// What a stack of frames is doing. Whatever runs must leave kRunning before
 /// it gives the processor back; the scheduler checks that it did.
 enum class Step : std::uint8_t {

@@ -193,7 +193,11 @@ void Loop::turn(TimePoint deadline) noexcept {
     return directed_turn(deadline);
   hear(deadline);
   steps_left_ = kStepsPerTurn;
-  while (steps_left_-- > 0 && !ready_.empty()) step(ready_.pop_front());
+  while (steps_left_-- > 0 && !ready_.empty()) {
+    JobBlock& job = ready_.pop_front();
+    if (!ready_.empty()) fetch_soon(ready_.front().top);
+    step(job);
+  }
 }
 
 /// A turn of a single step, and who has it is up to the director.
