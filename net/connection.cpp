@@ -179,7 +179,7 @@ bool BasicSendEvent<kAll>::send_now() noexcept {
     return conclude<Direction::kWrite>(send_on(slot_->fd, count));
   slot_->sent(rest);
   sent_ += rest;
-  return conclude<Direction::kWrite>(count);
+  return conclude<Direction::kWrite>(0);
 }
 
 /// Goes on after a call that has taken `count` bytes, or failed. A short send

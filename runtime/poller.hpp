@@ -21,13 +21,14 @@
 
 namespace violet {
 
-/// What can be ready, as bits.
+/// What can be ready, as bits. The first and the last have the numbers that
+/// epoll(7) uses, which spares it a translation.
 enum ReadyBits : std::uint8_t {
   kReadable = 1,
-  kWritable = 2,
   /// The stream has ended, failed, or holds an urgent byte: from now on only
   /// EAGAIN tells that it is drained. Never taken back.
-  kEnded = 4,
+  kEnded = 2,
+  kWritable = 4,
   /// It is not watched any more, since the system refused it late: whoever
   /// waits must ask for it anew, and is told why.
   kRefused = 16,

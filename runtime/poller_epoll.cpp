@@ -55,12 +55,11 @@ std::uint32_t interest(std::uint8_t bits) noexcept {
   return events;
 }
 
-// EPOLLIN is bit 0 as kReadable is, EPOLLOUT bit 2 and kWritable bit 1.
 std::uint8_t readiness(std::uint32_t events) noexcept {
   static_assert(unsigned{EPOLLIN} == unsigned{kReadable} &&
-                unsigned{EPOLLOUT} == unsigned{kWritable} << 1);
+                unsigned{EPOLLOUT} == unsigned{kWritable});
   constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
-  std::uint32_t bits = (events & EPOLLIN) | ((events & EPOLLOUT) >> 1);
+  std::uint32_t bits = events & (EPOLLIN | EPOLLOUT);
   if ((events & kEnds) != 0) [[unlikely]] {
     bits |= kEnded | kReadable;
     // A peer that only stopped sending still reads: RDHUP says nothing about

@@ -193,7 +193,7 @@ void Loop::turn(TimePoint deadline) noexcept {
     return directed_turn(deadline);
   hear(deadline);
   steps_left_ = kStepsPerTurn;
-  while (steps_left_-- > 0 && !ready_.empty()) {
+  while (--steps_left_ >= 0 && !ready_.empty()) {
     JobBlock& job = ready_.pop_front();
     if (!ready_.empty()) fetch_soon(ready_.front().top);
     step(job);
@@ -246,15 +246,11 @@ inline void Loop::step(JobBlock& job) noexcept {
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
-  if (job.event == nullptr) {
+  job.step = Step::kRunning;
+  if (job.event == nullptr || job.event->attempt()) {
     resume(job);
   } else {
-    job.step = Step::kRunning;
-    if (job.event->attempt()) {
-      resume(job);
-    } else {
-      job.park(*job.event);
-    }
+    job.park(*job.event);
   }
 }
 
@@ -291,15 +287,17 @@ void Loop::first_step(JobBlock& job) noexcept {
   on_processor_ = &job;
   running = &job;
   job.budget = budget_;
+  job.step = Step::kRunning;
   if (enter(job)) resume(job);
 }
 
 // The trampoline: calls and returns change the top and come back here.
 inline void Loop::resume(JobBlock& job) noexcept {
-  do {
+  job.top->handle().resume();
+  while (job.step == Step::kSwitched) {
     job.step = Step::kRunning;
     job.top->handle().resume();
-  } while (job.step == Step::kSwitched);
+  }
 }
 
 inline void Loop::after_step(JobBlock& job) noexcept {

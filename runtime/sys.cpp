@@ -24,7 +24,6 @@
 namespace violet::sys {
 
 constinit Calls kernel;
-constinit thread_local Calls* calls = &kernel;
 
 namespace {
 

@@ -220,7 +220,7 @@ extern FileCalls file_kernel;
 
 /// Who answers in this thread. Lifetime: whoever puts an object here takes
 /// it out again before the object dies.
-extern constinit thread_local Calls* calls;
+inline constinit thread_local Calls* calls = &kernel;
 extern constinit thread_local FileCalls* file_calls;
 
 /// From the C library's convention (-1 and errno) to the kernel's own.
