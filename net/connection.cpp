@@ -272,7 +272,9 @@ Connection ConnectEvent::result() {
 // ------------------------------------------------------------------ the rest
 
 void SocketEvent::throw_error(const char* call) const {
-  if (slot_ == nullptr) throw_system(EBADF, call);
+  if (slot_ == nullptr) {
+    throw_system(EBADF, concat({call, " on a Connection that was moved from"}));
+  }
   raise(call, internal::noted_peer(*slot_).text());
 }
 

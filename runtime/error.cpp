@@ -119,7 +119,7 @@ std::string function_of(std::source_location where) {
   return std::string(name.substr(begin));
 }
 
-std::string text_of(std::exception_ptr error) noexcept {
+std::string text_of(std::exception_ptr error) {
   if (const auto* known = exception_as<std::exception>(error))
     return known->what();
   return "an exception that is no std::exception";

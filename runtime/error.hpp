@@ -105,7 +105,8 @@ std::string text_of(std::source_location where);
 std::string function_of(std::source_location where);
 
 /// What an exception says of itself; it is never thrown further.
-std::string text_of(std::exception_ptr error) noexcept;
+/// Throws: std::bad_alloc.
+std::string text_of(std::exception_ptr error);
 
 // ---------------------------------------------------- with exceptions, or not
 

@@ -36,7 +36,7 @@ void SleepEvent::undo() noexcept {
 void SleepEvent::describe(Description& out) const {
   out.text = "sleep";
   if (!timer_.active() || timer_.deadline() == kNever) return;
-  const Duration left = timer_.deadline() - loop_of(*job()).now();
+  const Duration left = time_left(timer_.deadline(), loop_of(*job()).now());
   char text[48];
   std::snprintf(text, sizeof text, ", %.1f s left",
                 std::chrono::duration<double>(left).count());

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -28,9 +29,7 @@ class Crew {
     missing_ = count;
     std::vector<std::thread> threads;
     const auto error = caught([&] {
-      for (int i = 1; i < count; ++i) {
-        threads.emplace_back([this, i] { run_one(i); });
-      }
+      for (int i = 1; i < count; ++i) start(threads, i);
     });
     if (error) fail(error);
     run_one(0);
@@ -39,6 +38,16 @@ class Crew {
   }
 
  private:
+  void start(std::vector<std::thread>& threads, int index) {
+    const auto error = caught(
+        [&] { threads.emplace_back([this, index] { run_one(index); }); });
+    if (!error) return;
+    const auto* refused = exception_as<std::system_error>(error);
+    if (refused == nullptr) std::rethrow_exception(error);
+    throw_system(refused->code().value(),
+                 concat({"start a thread for loop ", index}));
+  }
+
   void run_one(int index) noexcept {
     std::string killed;
     const auto error = caught([&] {

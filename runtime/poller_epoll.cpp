@@ -146,8 +146,8 @@ class EpollPoller final : public Poller {
   int sleep_until(TimePoint deadline) noexcept {
     if (deadline == kNever) return wait_ms(-1);
     if (deadline == TimePoint::min()) return wait_ms(0);
-    const Duration left = deadline - now();
-    if (left <= Duration::zero()) return wait_ms(0);
+    const Duration left = time_left(deadline, now());
+    if (left == Duration::zero()) return wait_ms(0);
     return wait_for(left);
   }
 

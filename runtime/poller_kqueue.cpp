@@ -243,8 +243,8 @@ class KqueuePoller final : public Poller {
     if (deadline == kNever) return exchange(nullptr);
     using namespace std::chrono;
     Duration left{};
-    if (deadline != TimePoint::min()) left = deadline - now();
-    left = std::clamp(left, Duration::zero(), kLongestWait);
+    if (deadline != TimePoint::min()) left = time_left(deadline, now());
+    left = std::min(left, kLongestWait);
     const auto whole = duration_cast<seconds>(left);
     timespec timeout{};
     timeout.tv_sec = static_cast<decltype(timeout.tv_sec)>(whole.count());

@@ -34,8 +34,7 @@ int code_of(internal::ProgramBody& body) noexcept {
   if (error && exception_as<OutputClosed>(error)) return 0;
   const bool by_kill = !error || exception_as<Killed>(error);
   if (by_kill && unwinding_signal() != 0) return 1;
-  if (error) killed = text_of(error);
-  complain(killed);
+  complain_with([&] { return error ? text_of(error) : killed; });
   return 1;
 }
 

@@ -331,7 +331,7 @@ void Loop::returned(JobBlock& job) noexcept {
         "Either g++ 12 dropped its body (PR 106188: co_await in a condition "
         "and no local variable in the whole body; name the result), or it "
         "awaits something that is not ours",
-        known->where());
+        known->line ? known->where() : job.spawned_at_);
   }
   end(job);
 }
@@ -416,7 +416,10 @@ void Loop::refuse_nesting() {
   if (const std::exception_ptr error = root.see_error()) own_.note(root, error);
   const std::exception_ptr failure = std::exchange(own_.failure, nullptr);
   if (!deadlock.empty()) {
-    if (failure) complain(concat({"a job failed, too: ", text_of(failure)}));
+    if (failure) {
+      complain_with(
+          [&] { return concat({"a job failed, too: ", text_of(failure)}); });
+    }
     throw_error(Deadlock(deadlock));
   }
   if (failure) std::rethrow_exception(failure);
@@ -437,7 +440,10 @@ std::string Loop::drive(const JobBlock& root) {
     const bool root_failed = root.ending() != nullptr && root.ending()->error;
     const bool failed = root_failed || own_.failure || cancelled_;
     if (failed || stuck()) {
-      const std::string deadlock = failed ? std::string() : deadlock_text();
+      std::string deadlock;
+      if (!failed && !has_memory_for([&] { deadlock = deadlock_text(); })) {
+        deadlock = "deadlock";  // short enough to need none
+      }
       close_down();
       return deadlock;
     }
@@ -477,8 +483,9 @@ int Loop::timeout_ms() noexcept {
   const TimePoint next = next_deadline();
   if (next == kNever) return -1;
   if (next == TimePoint::min()) return 0;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now());
-  return static_cast<int>(std::clamp<long long>(left.count(), 0, INT_MAX));
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(time_left(next, now()));
+  return static_cast<int>(std::min<long long>(left.count(), INT_MAX));
 }
 
 /// True if nothing can ever wake a job. A signal may only if somebody hears it.

@@ -87,7 +87,7 @@ struct Dying {
 
   JobBlock& job;
   Dying* outer;
-  bool dies = true;  // false: it only must not, while its group kills
+  bool dies = true;  // false: it only is busy, while its group kills
 
  private:
   void unmark() noexcept;
@@ -241,7 +241,8 @@ class Loop {
   /// What remotes are made of; does not count as one.
   const std::shared_ptr<Mailbox>& mailbox() const noexcept { return mailbox_; }
 
-  /// Completes every stopping(), now and for the rest of the loop's life.
+  /// Completes every stopping(), now and for the rest of the loop's life. On
+  /// the loop's thread, and not in a signal handler.
   void stop() noexcept;
   bool stop_requested() const noexcept { return stop_requested_; }
 
@@ -517,8 +518,10 @@ auto spawn_in(Group& group, std::source_location where, F&& function,
                   "its owner outlives the job");
   } else if constexpr (!std::is_invocable_v<Function&, std::decay_t<Args>...>) {
     static_assert(is_never<F>,
-                  "violet: spawn(f, a, b) calls f(a, b), and this function "
-                  "does not take these arguments");
+                  "violet: spawn(f, a, b) keeps copies of a and b and moves "
+                  "them into f(a, b), and this function does not take these "
+                  "arguments: take them by value or const&, or pass "
+                  "std::ref(x) if x outlives the job");
   } else if constexpr (!is_task<SpawnResult<Function, std::decay_t<Args>...>>) {
     static_assert(is_never<F>,
                   "violet: the function that is spawned must return a Task");
@@ -559,7 +562,7 @@ auto spawn(F&& function,
 }
 
 // A pack cannot be followed by a default argument, so the line of the call
-// needs one overload for each number of arguments. Beyond four it is lost.
+// needs one overload for each number of arguments. Beyond three it is lost.
 template <class F, class A>
 auto spawn(F&& function, A&& a,
            std::source_location where = std::source_location::current()) {

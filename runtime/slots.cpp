@@ -224,8 +224,10 @@ std::uint8_t Slots::add_home(Poller& poller) {
 
 void Slots::remove_home(std::uint8_t home) noexcept {
   homes_[home] = nullptr;
-  each_slot([home](Slot& slot) {
-    if (slot.home == home) slot.home = slot.watched = 0;
+  each_slot([home, this](Slot& slot) {
+    if (slot.home != home) return;
+    if ((slot.traits & kAdopted) != 0) unwatch(slot);  // by the other loops
+    slot.home = slot.watched = 0;
   });
 }
 
@@ -297,8 +299,9 @@ void throw_on_descriptor(int error, const char* call,
   if (error == EEXIST) {
     throw_error(
         Misuse(concat({what,
-                       ": its number is in use by a Connection, Listener or "
-                       "Descriptor: wait on that instead of the number"})));
+                       ": two wait for it, one by its bare number and one "
+                       "by the Connection, Listener or Descriptor that owns "
+                       "it: let both go by the owner"})));
   }
   if (error != EBUSY) throw_system(error, what);
   throw_error(Misuse(concat({what,

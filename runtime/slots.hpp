@@ -37,7 +37,8 @@ enum SlotTraits : std::uint8_t {
   /// writing from the start, since it raises no spurious edges.
   kStream = 1,
   /// The process was given it and others share it: its flags stay as they
-  /// are, so readiness is asked before each call, and nothing is closed.
+  /// are, so readiness is asked before each call, and nothing is closed. Or
+  /// its owner has gone: here, too, the last waiter frees the slot.
   kBorrowed = 2,
   /// It may have been duplicated before it came to us: closing it alone would
   /// leave it registered.
@@ -67,7 +68,7 @@ enum class Direction : std::uint8_t { kRead, kWrite };
 /// One descriptor.
 struct alignas(kCacheLineBytes) Slot {
   // Who it is. A closed slot has fd -1 and lives on until its owner and the
-  // last waiter are gone. The generation changes with every close.
+  // last waiter are gone. Each open and each close change the generation.
   int fd = -1;
   std::uint32_t generation = 0;
   std::uint32_t index = 0;
@@ -112,6 +113,8 @@ struct alignas(kCacheLineBytes) Slot {
 static_assert(sizeof(Slot) == kCacheLineBytes);
 
 /// The loop that new waits register with, where one instruction reaches it.
+/// Who claims a slot and who lets it go do so while the same loop is entered,
+/// so that its count comes out.
 struct SlotState {
   std::uint8_t home = 0;
   int* waiting = nullptr;  // that loop's count of claims

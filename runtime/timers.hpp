@@ -32,6 +32,11 @@ inline constexpr TimePoint kNever = TimePoint::max();
 /// `start + duration`, and kNever where that does not fit.
 TimePoint after(TimePoint start, Duration duration) noexcept;
 
+/// How long it is from `now` to `deadline`; zero if that has passed.
+inline Duration time_left(TimePoint deadline, TimePoint now) noexcept {
+  return deadline <= now ? Duration::zero() : deadline - now;
+}
+
 /// One deadline. Wakes a job when it has passed.
 class Timer {
  public:

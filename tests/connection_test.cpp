@@ -611,9 +611,11 @@ TEST_CASE("connection: one that never was cannot be used", "[connection]") {
     CHECK_THROWS_AS(none.local(), std::system_error);
     std::string text = "x";
     std::string error = co_await error_of(receive_into(none, text));
-    CHECK(error == "recv: Bad file descriptor");
+    CHECK(error ==
+          "recv on a Connection that was moved from: Bad file descriptor");
     error = co_await error_of(send_text(none, text));
-    CHECK(error == "sendall: Bad file descriptor");
+    CHECK(error ==
+          "sendall on a Connection that was moved from: Bad file descriptor");
   });
 }
 
@@ -1582,3 +1584,27 @@ TEST_CASE("connection: a limit around an event takes no memory",
   });
 }
 #endif
+
+TEST_CASE("connection: once closed an adopted one wakes none of its loops",
+          "[connection]") {
+  auto [near, far] = socket_pair(SOCK_STREAM);
+  const Fd duplicate(::dup(near.get()));
+  const auto use = [](const Connection& conn) -> Task<> {
+    co_await within(1ms, conn.recv());
+  };
+  const auto run_in = [&](Loop& loop, const Connection& conn) {
+    loop.spawn(use, std::ref(conn));
+    while (loop.run_once(1ms)) continue;
+  };
+  Loop first;
+  Connection conn(std::move(near));
+  run_in(first, conn);
+  {
+    Loop second;
+    run_in(second, conn);
+  }
+  conn.close();
+  REQUIRE(::write(far.get(), "x", 1) == 1);
+  pollfd news{first.fd(), POLLIN, 0};
+  CHECK(::poll(&news, 1, 0) == 0);
+}

@@ -3,8 +3,10 @@
 #include "../runtime/error.hpp"
 
 #include <new>
+#include <stdexcept>
 
 #include "catch.hpp"
+#include "mallocs.hpp"
 #include "support.hpp"
 
 using namespace violet;
@@ -157,3 +159,17 @@ TEST_CASE("error: any exception has a text", "[error]") {
   CHECK(text_of(std::make_exception_ptr(7)) ==
         "an exception that is no std::exception");
 }
+
+#ifdef VIOLET_COUNTS_MALLOC
+TEST_CASE("error: one whose text finds no memory does not end the process",
+          "[error]") {
+  const auto error = std::make_exception_ptr(
+      std::runtime_error("more characters than a string keeps in itself"));
+  const std::string said = errors_of([&] {
+    no_memory = true;
+    complain_with([&] { return text_of(error); });
+    no_memory = false;
+  });
+  CHECK(said == "something failed, and no memory is left to say what");
+}
+#endif

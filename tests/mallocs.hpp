@@ -1,4 +1,5 @@
-// mallocs.hpp - how often this thread asks malloc(3), operator new included.
+// mallocs.hpp - how often this thread asks malloc(3), operator new included,
+// and a way to have it refuse.
 //
 // Whichever test file includes this brings the malloc of the whole program;
 // all bring the same. The sanitizers have their own, which find more than a
@@ -22,10 +23,11 @@
 #ifdef VIOLET_COUNTS_MALLOC
 namespace support {
 inline constinit thread_local long mallocs = 0;
-}
+inline constinit thread_local bool no_memory = false;
+}  // namespace support
 extern "C" void* __libc_malloc(std::size_t size);
 extern "C" [[gnu::weak]] void* malloc(std::size_t size) {
   ++support::mallocs;
-  return __libc_malloc(size);
+  return support::no_memory ? nullptr : __libc_malloc(size);
 }
 #endif

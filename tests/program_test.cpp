@@ -635,6 +635,22 @@ TEST_CASE("program: run_loops calls the function on each thread",
   CHECK(first == std::this_thread::get_id());
 }
 
+#ifdef __GLIBC__
+TEST_CASE("program: a thread that cannot be started says for which loop",
+          "[program][threads]") {
+  if (support::kSanitized) return;  // they need more address space than that
+  const support::ChildEnd end = support::in_child([] {
+    const rlimit little{1 << 30, 1 << 30};
+    ::setrlimit(RLIMIT_AS, &little);
+    const auto body = [](int) -> Task<> { co_return; };
+    const auto error = caught([&] { run_loops(250, body); });
+    complain(text_of(error));
+  });
+  CHECK(end.status == 0);
+  CHECK(support::contains(end.errors, "start a thread for loop "));
+}
+#endif
+
 TEST_CASE("program: one loop of run_loops is the caller's", "[program]") {
   int calls = 0;
   const auto body = [&calls](int index) -> Task<> {

@@ -15,6 +15,7 @@
 
 #include "../runtime/events.hpp"
 #include "../runtime/within.hpp"
+#include "mallocs.hpp"
 #include "script.hpp"
 
 namespace {
@@ -23,6 +24,10 @@ using namespace script;
 
 Task<int> seven() {
   co_return 7;
+}
+
+[[maybe_unused]] Task<> say_nothing() {
+  co_return;
 }
 
 Task<> say(std::string& log, std::string word) {
@@ -332,6 +337,36 @@ TEST_CASE("deadlock: waiting for oneself is reported, with the cycle",
   }
   CHECK(Footprint() == before);
 }
+
+#ifdef VIOLET_COUNTS_MALLOC
+TEST_CASE("deadlock: without memory to describe it the jobs end all the same",
+          "[scheduler]") {
+  struct Noted {
+    explicit Noted(bool& flag) noexcept : gone(flag) {}
+    ~Noted() { gone = true; }
+    bool& gone;
+  };
+  bool gone = false;
+  Loop loop;
+  Job<> self;
+  const auto body = [&]() -> Task<> {
+    const Noted noted(gone);
+    support::no_memory = true;
+    co_await wait(self);
+  };
+  const auto root = [&]() -> Task<> {
+    self = spawn(body);
+    co_return;
+  };
+  const auto error = caught([&] { loop.run(root()); });
+  support::no_memory = false;
+  CHECK(error);
+  CHECK(gone);
+  CHECK(self.ended());
+  self = Job<>();
+  loop.run(say_nothing());
+}
+#endif
 
 TEST_CASE("deadlock: a cycle is reported, with those in it", "[scheduler]") {
   const Footprint before;

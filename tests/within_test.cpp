@@ -873,3 +873,18 @@ TEST_CASE("within: what stands behind one that lets others go first is known",
     CHECK(contains(told, "the channel was destroyed while a job waited"));
   });
 }
+
+TEST_CASE("within: a deadline before all clocks has passed", "[within]") {
+  const TimePoint first = TimePoint::min() + Duration(1);
+  Loop loop;
+  bool done = true;
+  const auto body = [&]() -> Task<> {
+    Deadline deadline(first);
+    done = co_await within(deadline, violet::sleep(100ms));
+  };
+  loop.spawn(body);
+  loop.run_once();
+  CHECK(loop.timeout_ms() == 0);
+  while (loop.run_once(1s)) continue;
+  CHECK_FALSE(done);
+}
