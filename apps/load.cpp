@@ -283,7 +283,9 @@ int main(int argc, char** argv) {
     if (!refusal.empty()) args.refuse({refusal});
     return run_program(measure_http(settings, url));
   }
-  if (what != "echo") args.refuse({"'", what, "' is not a kind of load"});
+  if (what != "echo") {
+    args.refuse({"'", what, "' is not a kind of load: it is echo or http"});
+  }
   const Address target = parse_target(args, settings.target);
   return run_program(measure_echo(settings, target));
 }

@@ -66,8 +66,8 @@ const char* parse_ipv6(std::string_view host, std::uint16_t port,
     if (text.find(':') != text.npos && text.find(':') == text.rfind(':')) {
       return "an address and its port are two arguments";
     }
-    return "neither an IPv4 nor an IPv6 address nor unix:/path; a name must "
-           "be resolved first";
+    return "neither an IPv4 nor an IPv6 address, localhost or unix:/path; "
+           "other names are not looked up here";
   }
   out = as_address(name);
   return nullptr;

@@ -160,6 +160,8 @@ class [[nodiscard]] RecvEvent : public SocketEvent {
   std::size_t got_ = 0;
 };
 
+/// Until it completes, word_ is the slot's generation, as in all SlotEvents;
+/// then it is the number of bytes, for nobody attempts it any more.
 class [[nodiscard]] RecvChunkEvent : public SocketEvent {
  public:
   explicit RecvChunkEvent(Slot* slot) noexcept : SocketEvent(slot) {}

@@ -7,7 +7,9 @@
 // while, and kills what is left.
 //
 // A handler awaits its next request while it receives, if it has sent
-// something since it last received, or has received nothing yet.
+// something since it last received, or has received nothing yet. That is
+// asked of its own job, and of a task under within(): what it leaves to other
+// jobs, with all(), any() or a group, does not count.
 //
 // Limits of time cost nothing for each message. Whatever moves bytes leaves a
 // mark in the slot (kActive), and eight times in each limit the server looks
@@ -318,6 +320,10 @@ class Handlers final : public Group {
   ServerSummary summary_;
 };
 
+template <class Handler>
+inline constexpr bool takes_client =
+    std::is_invocable_r_v<Task<>, std::decay_t<Handler>&, Connection>;
+
 /// What a server's jobs refer to; lives in the server's frame.
 template <class Handler>
 struct Service {
@@ -327,7 +333,11 @@ struct Service {
         handlers(std::move(listeners), &handler, call, options, where) {}
 
   static Task<> call(void* handler, Connection&& client) {
-    return (*static_cast<Handler*>(handler))(std::move(client));
+    if constexpr (takes_client<Handler>) {
+      return (*static_cast<Handler*>(handler))(std::move(client));
+    } else {
+      __builtin_unreachable();  // refused below
+    }
   }
 
   Handler handler;
@@ -387,6 +397,9 @@ Task<ServerSummary> serve(
   static_assert(internal::survives_co_await<Handler&&>(),
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to serve: auto handler = [..](..) {..};");
+  static_assert(internal::takes_client<Handler>,
+                "violet: a handler takes its client by value and returns "
+                "Task<>: Task<> serve_one(Connection conn)");
   return internal::serve_with<std::decay_t<Handler>>(
       internal::at_least_one(std::move(listeners)),
       std::forward<Handler>(handler), options, where);
@@ -415,6 +428,9 @@ Task<> server(std::string_view host, std::uint16_t port, Handler&& handler,
   static_assert(internal::survives_co_await<Handler&&>(),
                 "violet: on this compiler a capturing lambda must have a name "
                 "before it is given to server: auto handler = [..](..) {..};");
+  static_assert(internal::takes_client<Handler>,
+                "violet: a handler takes its client by value and returns "
+                "Task<>: Task<> serve_one(Connection conn)");
   return internal::announce_and_serve<std::decay_t<Handler>>(
       std::string(host), port, std::forward<Handler>(handler), options, where);
 }

@@ -392,6 +392,17 @@ AnyEvent<E...> any(E&&... events) noexcept {
   return AnyEvent<E...>(std::move(events)...);
 }
 
+// A usual mistake, and its sentence.
+template <class... Mixed>
+  requires((internal::is_task<Mixed> || ...) &&
+           (std::derived_from<Mixed, Event> || ...))
+YieldEvent any(Mixed&&...) noexcept {
+  static_assert(internal::is_never<Mixed...>,
+                "violet: any() takes tasks or events, not both: write a task "
+                "that awaits the event, and give it that");
+  return {};
+}
+
 // ---------------------------------------------------------------- map_limited
 
 namespace internal {

@@ -128,7 +128,7 @@ class Event {
   template <class>
   friend class Await;
 
-  Stack* job_ = nullptr;  // kept alive by itself: the frame is its own
+  Stack* job_ = nullptr;  // outlives this, which lies in one of its frames
 };
 
 namespace internal {

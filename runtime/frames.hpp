@@ -171,7 +171,8 @@ struct Frame {
 }
 
 /// What a stack of frames is doing. Whatever runs must leave kRunning before
-/// it gives the processor back; the scheduler checks that it did.
+/// it gives the processor back; the scheduler checks that it did. The order
+/// matters: from kUnstarted on, the stack may be put off.
 enum class Step : std::uint8_t {
   // On the processor.
   kRunning,
@@ -186,15 +187,16 @@ enum class Step : std::uint8_t {
   kWaiting,    // `event` will wake it
 };
 
-/// A stack of frames and what it waits for.
+/// A stack of frames and what it waits for. Each is the base of a JobBlock
+/// (job.hpp), which the scheduler relies on.
 struct Stack {
   Frame* top = nullptr;    // the only frame that may be resumed
   Event* event = nullptr;  // attempted at its next step; null for a mere turn
   Step step = Step::kUnstarted;
   std::int8_t budget = 0;  // attempts left; none (0 or less): others first
 
-  /// Leaves the processor until `wanted` completes; if that has put the stack
-  /// into the ready queue already, it stays there.
+  /// Leaves the processor until `wanted` completes; if its attempt has put the
+  /// stack into the ready queue already, it stays there.
   void park(Event& wanted) noexcept {
     event = &wanted;
     if (step == Step::kRunning) step = Step::kWaiting;

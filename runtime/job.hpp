@@ -178,7 +178,7 @@ class JobBlock : public QueueLink<JobBlock>,
 
   // Flags share a word with the stack's own, and all that a step touches lies
   // together.
-  bool unseen_ : 1 = false;          // it failed, and nobody knows yet
+  bool unseen_ : 1 = false;          // it failed, and no handle has seen it
   bool killed_ : 1 = false;          // a kill ended it
   bool kill_held_ : 1 = false;       // ending_ says why; see Loop::kill
   bool ends_when_idle_ : 1 = false;  // a stop ends it at its next idle wait

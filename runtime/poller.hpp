@@ -32,6 +32,7 @@ enum ReadyBits : std::uint8_t {
   /// It is not watched any more, since the system refused it late: whoever
   /// waits must ask for it anew, and is told why.
   kRefused = 16,
+  // 8 and 32 are for marks of the slot's own; see slots.hpp.
 };
 
 /// Names a registration: which slot, and which of its lives. A late event of
@@ -75,8 +76,8 @@ class Poller {
   virtual void closing(int fd) noexcept { static_cast<void>(fd); }
 
   /// Waits until something is ready, `deadline` has passed, or wake() was
-  /// called. A deadline in the past only looks. Never returns early of a
-  /// deadline for the clock's sake: what is left is rounded up.
+  /// called. A deadline in the past only looks. What is left until a deadline
+  /// is rounded up, so that a coarse clock does not end the wait early.
   /// `wake_expected` says that a wake() from outside is to be reckoned with, so
   /// that a clock of the poller's own must not run ahead.
   /// Returns: what became ready; valid until the next wait.

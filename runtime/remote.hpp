@@ -53,7 +53,7 @@ class Return : public Waiter {
  private:
   friend class Mailbox;
 
-  // Both change under the mutex of the mailbox.
+  // Once it is under way, both change under the mutex of the mailbox.
   std::atomic<bool> back_ = false;
   bool left_ = false;  // nobody waits for it any more
 };

@@ -3,8 +3,8 @@
 // The idea: one object answers for the kernel. At rest it is the kernel
 // itself; a test puts another in its place and from then on decides what a
 // call returns: one byte at a time, EINTR, EMFILE, a reset, no memory. So
-// the code that is tested is the code that runs, and no file but this one
-// and the pollers needs to know that tests exist.
+// the code that is tested is the code that runs, and hardly another file needs
+// to know that tests exist.
 //
 // Results are as the kernel itself gives them: a count or descriptor, or the
 // negated error number; errno(3) is read here. The pollers and what happens

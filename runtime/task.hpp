@@ -43,7 +43,7 @@ inline constexpr bool is_task = false;
 template <class T>
 inline constexpr bool is_task<Task<T>> = true;
 
-template <class>
+template <class...>
 inline constexpr bool is_never = false;
 
 template <class F>

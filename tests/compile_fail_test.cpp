@@ -23,16 +23,16 @@ using support::contains;
 namespace {
 
 const char* const kWrong[] = {
-    "await_int",           "await_job",       "await_lvalue",
-    "await_const",         "assign_task",     "await_event_twice",
-    "copy_task",           "drop_task",       "drop_event",
-    "spawn_view",          "spawn_span",      "spawn_task",
-    "spawn_plain",         "server_closure",  "serve_closure",
-    "spawn_arguments",     "generator_await", "generator_reference",
-    "generator_aggregate", "drop_generator",  "send_aggregate",
-    "channel_item",        "offload_task",    "offload_arguments",
-    "offload_closure",     "offload_view",    "handler_mutable",
-    "handler_result",
+    "await_int",           "await_job",         "await_lvalue",
+    "await_const",         "assign_task",       "await_event_twice",
+    "copy_task",           "drop_task",         "drop_event",
+    "spawn_view",          "spawn_span",        "spawn_task",
+    "spawn_plain",         "server_closure",    "serve_closure",
+    "spawn_arguments",     "generator_await",   "generator_reference",
+    "generator_aggregate", "drop_generator",    "send_aggregate",
+    "channel_item",        "offload_task",      "offload_arguments",
+    "offload_closure",     "offload_view",      "handler_mutable",
+    "handler_result",      "handler_reference", "any_mixed",
 };
 
 /// How many lines the whole answer may have. Each `#include` on the way to

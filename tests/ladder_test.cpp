@@ -187,8 +187,9 @@ TEST_CASE("ladder: a --host that is no address is told in one line",
     CHECK(contains(error_of(""), "option '--host' needs a value, ADDRESS"));
     CHECK(error_of("fo\no") ==
           begin +
-              "address 'fo?o' (neither an IPv4 nor an IPv6 address nor "
-              "unix:/path; a name must be resolved first); try --help\n");
+              "address 'fo?o' (neither an IPv4 nor an IPv6 address, "
+              "localhost or unix:/path; other names are not looked up here); "
+              "try --help\n");
   }
 }
 

@@ -306,7 +306,8 @@ TEST_CASE("load: what is no target is refused", "[load]") {
   CHECK(bare.err() == "load: echo|http is missing; try --help\n");
   Program other({build_path("load"), "ftp", "127.0.0.1:1"});
   CHECK(other.wait().code == 2);
-  CHECK(other.err() == "load: 'ftp' is not a kind of load; try --help\n");
+  CHECK(other.err() ==
+        "load: 'ftp' is not a kind of load: it is echo or http; try --help\n");
   CHECK(Load("127.0.0.1:1", {"--size", "5TiB"}).end.code == 2);
   CHECK(Load("127.0.0.1:1", {"--seconds", "0"}).end.code == 2);
 }

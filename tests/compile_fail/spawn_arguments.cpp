@@ -1,5 +1,5 @@
 // spawn_arguments.cpp - spawns a function without one of its arguments.
-// Says: does not take these arguments
+// Says: does not take these
 // SPDX-License-Identifier: MIT
 #include <violet.hpp>
 
