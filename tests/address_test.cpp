@@ -43,8 +43,8 @@ std::string first_interface() {
 }
 
 constexpr char kNeither[] =
-    "neither an IPv4 nor an IPv6 address nor unix:/path; a name must be "
-    "resolved first";
+    "neither an IPv4 nor an IPv6 address, localhost or unix:/path; other names "
+    "are not looked up here";
 
 }  // namespace
 
