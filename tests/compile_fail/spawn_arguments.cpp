@@ -1,5 +1,5 @@
 // spawn_arguments.cpp - spawns a function without one of its arguments.
-// Says: does not take these
+// Says: does not take these arguments
 // SPDX-License-Identifier: MIT
 #include <violet.hpp>
 
